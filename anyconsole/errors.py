@@ -1,0 +1,15 @@
+"""The errors an operator reads: each says what was tried, on which host or in which file, what came back and what to do."""
+
+__all__ = ["AnyconsoleError", "LabError", "ProfileError"]
+
+
+class AnyconsoleError(Exception):
+    """Anything that is told to the user in one line instead of a traceback; the command line exits with 2."""
+
+
+class ProfileError(AnyconsoleError):
+    """A profile that can't be used. The message names file, key, value and the nearest valid key."""
+
+
+class LabError(AnyconsoleError):
+    """The lab can't be built, found or changed."""

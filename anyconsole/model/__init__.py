@@ -1,0 +1,1 @@
+"""What is: the inventory, the facts observed of it, and the verdicts derived from both. No I/O, no asyncio, no Textual."""

@@ -1,0 +1,282 @@
+"""What was observed: frozen facts, each with the section that saw it and the time it was true.
+
+Times are seconds since the epoch on the engine's clock. A fact is replaced by the next one with the same `key`; between two facts a
+`Beat` says that its section was looked at again and nothing had changed, so age of evidence is known without repeating the fact.
+A section is one source on one node: a speaker ("bird"), an instance ("nsd:de"), "host", "dns" (asked from there), "prometheus".
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar, TypeAlias
+
+import msgspec
+
+from anyconsole.model.inventory import Family
+
+__all__ = [
+    "Answer", "Beat", "Chroot", "Export", "Exported", "Fact", "Gone", "HostHealth", "InstanceStatus", "Key", "Link", "LinkState",
+    "Observation", "QueryRates", "SessionState", "SessionStatus", "SpeakerStatus", "key_text",
+]  # fmt: skip
+
+Key: TypeAlias = tuple[str, ...]
+"""Identity of a fact: its kind, its node, and what it is about."""
+
+
+class LinkState(StrEnum):
+    """What our connection to a node is doing."""
+
+    IDLE = "idle"
+    CONNECTING = "connecting"
+    STARTING = "starting"
+    LIVE = "live"
+    STALE = "stale"
+    BACKOFF = "backoff"
+    DENIED = "denied"
+    UNTRUSTED = "untrusted"
+    KEY_CHANGED = "key-changed"
+
+
+class SessionState(StrEnum):
+    """States of the BGP finite state machine (RFC 4271, 8.2.2) and the ways in which a session is kept down."""
+
+    ESTABLISHED = "Established"
+    OPEN_CONFIRM = "OpenConfirm"
+    OPEN_SENT = "OpenSent"
+    ACTIVE = "Active"
+    CONNECT = "Connect"
+    IDLE = "Idle"
+    PASSIVE = "Passive"
+    ADMIN_DOWN = "Admin down"
+    PEER_ADMIN_DOWN = "Peer admin down"
+    LIMIT = "Limit hit"
+    ABSENT = "Absent"
+    UNKNOWN = "Unknown"
+
+
+class Exported(StrEnum):
+    """What a speaker sends for one prefix on one session."""
+
+    ANNOUNCED = "announced"
+    DEPREFERRED = "depreferred"
+    ABSENT = "absent"
+    UNKNOWN = "unknown"
+
+
+class Chroot(StrEnum):
+    """Whether a name server's process was seen inside its chroot."""
+
+    INSIDE = "inside"
+    OUTSIDE = "outside"
+    UNKNOWN = "unknown"
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
+    """What all facts have: where it was seen, by which section, and when it was true (epoch seconds, engine's clock)."""
+
+    kind: ClassVar[str] = ""
+
+    node: str
+    section: str
+    at: float
+
+    @property
+    def key(self) -> Key:
+        """Identity: a later fact with this key replaces this one."""
+        return (self.kind, self.node)
+
+
+class Link(Fact, frozen=True, kw_only=True, tag="link"):
+    """Our connection to a node (or vantage point). `since` is when `state` began; `error` is a word of the SSH error table."""
+
+    kind: ClassVar[str] = "link"
+
+    state: LinkState
+    since: float
+    error: str = ""
+    detail: str = ""
+    fingerprint: str = ""
+    retry_at: float = 0.0
+    probe: str = ""
+
+
+class HostHealth(Fact, frozen=True, kw_only=True, tag="host"):
+    """A node's host. Memory in bytes, `clock_offset` in seconds (node minus engine), `addresses` are service addresses it holds."""
+
+    kind: ClassVar[str] = "host"
+
+    load1: float
+    cores: int
+    mem_total: int
+    mem_available: int
+    uptime: float
+    clock_offset: float
+    addresses: tuple[str, ...] = ()
+
+
+class SpeakerStatus(Fact, frozen=True, kw_only=True, tag="speaker"):
+    """A routing daemon and its drain state as it is in the daemon's own memory.
+
+    `drain_hard` and `drain_soft` are (tenant number, session number) pairs; `drain_serial` is None where it could not be read.
+    `pending` is the text of an unconfirmed reconfiguration, "" if there is none.
+    """
+
+    kind: ClassVar[str] = "speaker"
+
+    speaker: str
+    daemon: str
+    running: bool
+    version: str = ""
+    router_id: str = ""
+    detail: str = ""
+    last_reconfigured: str = ""
+    pending: str = ""
+    drain_serial: int | None = None
+    drain_note: str = ""
+    drain_hard: tuple[tuple[int, int], ...] = ()
+    drain_soft: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def key(self) -> Key:
+        """One per speaker of a node."""
+        return (self.kind, self.node, self.speaker)
+
+
+class SessionStatus(Fact, frozen=True, kw_only=True, tag="session"):
+    """A BGP session. `since` is the daemon's own words; counts are None where the daemon doesn't tell."""
+
+    kind: ClassVar[str] = "session"
+
+    speaker: str
+    session: str
+    state: SessionState
+    since: str = ""
+    info: str = ""
+    neighbor: str = ""
+    neighbor_as: int | None = None
+    imported: int | None = None
+    exported: int | None = None
+
+    @property
+    def key(self) -> Key:
+        """One per session of a node's speaker."""
+        return (self.kind, self.node, self.speaker, self.session)
+
+
+class Export(Fact, frozen=True, kw_only=True, tag="export"):
+    """What a speaker sends for one prefix on one session, and the attributes that make it preferred or not."""
+
+    kind: ClassVar[str] = "export"
+
+    speaker: str
+    session: str
+    prefix: str
+    exported: Exported
+    communities: tuple[str, ...] = ()
+    as_path: tuple[int, ...] = ()
+    med: int | None = None
+    detail: str = ""
+
+    @property
+    def key(self) -> Key:
+        """One per announcement: prefix x session."""
+        return (self.kind, self.node, self.speaker, self.session, self.prefix)
+
+
+class InstanceStatus(Fact, frozen=True, kw_only=True, tag="instance"):
+    """A tenant's name server process. `serials` by zone, `rss` in bytes, `uptime` in seconds; None where not known."""
+
+    kind: ClassVar[str] = "instance"
+
+    tenant: str
+    daemon: str
+    running: bool
+    version: str = ""
+    pid: int | None = None
+    uptime: float | None = None
+    rss: int | None = None
+    chroot: Chroot = Chroot.UNKNOWN
+    serials: dict[str, int] = {}
+    detail: str = ""
+
+    @property
+    def key(self) -> Key:
+        """One per tenant and node."""
+        return (self.kind, self.node, self.tenant)
+
+
+class QueryRates(Fact, frozen=True, kw_only=True, tag="rates"):
+    """Queries per second of an instance, from its own counters (`source` "probe") or from Prometheus. None where not told."""
+
+    kind: ClassVar[str] = "rates"
+
+    tenant: str
+    source: str
+    qps: float
+    ipv4: float | None = None
+    ipv6: float | None = None
+    udp: float | None = None
+    tcp: float | None = None
+    rcodes: dict[str, float] = {}
+
+    @property
+    def key(self) -> Key:
+        """One per source, tenant and node."""
+        return (self.kind, self.node, self.tenant, self.source)
+
+
+class Answer(Fact, frozen=True, kw_only=True, tag="answer"):
+    """What a service address answered to a SOA query sent from `node` (a node: inside; a vantage point: outside).
+
+    `latency` in seconds; `rcode` and `serial` are None and `error` says why where no usable answer came.
+    """
+
+    kind: ClassVar[str] = "answer"
+
+    tenant: str
+    address: str
+    zone: str
+    rcode: str | None = None
+    serial: int | None = None
+    latency: float | None = None
+    nsid: str = ""
+    error: str = ""
+
+    @property
+    def key(self) -> Key:
+        """One per asking host, address and zone."""
+        return (self.kind, self.node, self.address, self.zone)
+
+    @property
+    def family(self) -> Family:
+        """Family of the address asked."""
+        return Family.IPV6 if ":" in self.address else Family.IPV4
+
+    @property
+    def good(self) -> bool:
+        """True if it answered authoritatively enough to serve: NOERROR with a SOA serial."""
+        return self.rcode == "NOERROR" and self.serial is not None
+
+
+Observation: TypeAlias = (
+    Link | HostHealth | SpeakerStatus | SessionStatus | Export | InstanceStatus | QueryRates | Answer
+)
+
+
+class Beat(msgspec.Struct, frozen=True, kw_only=True, tag="beat"):
+    """Sections of a node were looked at again at `at`: their facts are still true."""
+
+    node: str
+    at: float
+    sections: tuple[str, ...]
+
+
+class Gone(msgspec.Struct, frozen=True, kw_only=True, tag="gone"):
+    """The thing a fact was about no longer exists (a session removed from the daemon)."""
+
+    key: Key
+
+
+def key_text(key: Key) -> str:
+    """A key as one line, for events and logs."""
+    return " ".join(key[1:])

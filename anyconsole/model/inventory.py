@@ -1,0 +1,250 @@
+"""The fleet as it is meant to be: what a profile says after it was read, checked and its placeholders were filled in.
+
+Everything here is a frozen value. `anyconsole.profile` makes it from TOML; drivers, engine and screen only read it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Protocol, TypeVar
+
+import msgspec
+
+__all__ = [
+    "Family", "GuardLimits", "InstanceSpec", "Interconnect", "InterconnectKind", "Inventory", "NodeSpec", "Peer", "PollSpec",
+    "PrometheusSpec", "SessionSpec", "Site", "SoftRecipe", "SpeakerSpec", "SshSpec", "Stack", "Tenant", "Vantage", "family_of",
+]  # fmt: skip
+
+
+class Family(StrEnum):
+    """A BGP address family (AFI); SAFI is always unicast here."""
+
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+
+
+class Stack(StrEnum):
+    """The two kinds of anycast stack."""
+
+    BARE = "bare"
+    VIRTUAL = "virtual"
+
+
+class InterconnectKind(StrEnum):
+    """How a site meets its neighbours."""
+
+    IXP = "ixp"
+    TRANSIT = "transit"
+    PNI = "pni"
+
+
+class SoftRecipe(StrEnum):
+    """One way to de-prefer an announcement towards a peer (RFC 8326 first, prepending last)."""
+
+    GSHUT = "gshut"
+    COMMUNITY = "community"
+    PREPEND = "prepend"
+    MED = "med"
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """A location (PoP) with nodes."""
+
+    name: str
+    region: str = ""
+    description: str = ""
+
+
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
+    """A neighbouring network at an interconnect. `numbers` are its session numbers in the drain sets, by family."""
+
+    name: str
+    interconnect: str
+    asn: int
+    numbers: dict[Family, int] = {}
+    soft: tuple[SoftRecipe, ...] = (SoftRecipe.GSHUT,)
+    community: str = ""
+    honours_gshut: bool | None = None
+
+
+class Interconnect(msgspec.Struct, frozen=True, kw_only=True):
+    """An IXP, a transit or a private peering."""
+
+    name: str
+    kind: InterconnectKind
+    description: str = ""
+    peers: tuple[Peer, ...] = ()
+
+
+class Tenant(msgspec.Struct, frozen=True, kw_only=True):
+    """A customer of the stack. `number` is its number in the drain sets and never changes."""
+
+    name: str
+    number: int
+    prefixes: tuple[str, ...]
+    addresses: tuple[str, ...]
+    zones: tuple[str, ...]
+    min_sites: int = 1
+
+    def addresses_in(self, prefix: str) -> tuple[str, ...]:
+        """The service addresses that live in `prefix`."""
+        network = ip_network(prefix)
+        return tuple(a for a in self.addresses if _inside(ip_address(a), network))
+
+
+class SessionSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One BGP session as the speaker knows it. `name` is BIRD's protocol name, or the neighbour's address for FRR and GoBGP."""
+
+    name: str
+    peer: str
+    family: Family
+    number: int
+
+
+class SpeakerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A routing daemon. `socket` is its control socket (BIRD), vty socket (FRR) or API target (GoBGP)."""
+
+    name: str
+    kind: str
+    socket: str
+    drain_file: str = ""
+    log: str = ""
+    sessions: tuple[SessionSpec, ...] = ()
+
+
+class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """The name server of one tenant on one node. Paths are the node's; `control` is a socket path, or host:port for BIND."""
+
+    tenant: str
+    kind: str
+    control: str
+    chroot: str = ""
+    pid_file: str = ""
+    user: str = ""
+    log: str = ""
+    config: str = ""
+
+
+class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One host of the fleet."""
+
+    name: str
+    site: str
+    address: str
+    stack: Stack = Stack.BARE
+    user: str = ""
+    jump: tuple[str, ...] | None = None
+    speakers: tuple[SpeakerSpec, ...] = ()
+    instances: tuple[InstanceSpec, ...] = ()
+
+
+class Vantage(msgspec.Struct, frozen=True, kw_only=True):
+    """A host outside the nodes from which the service addresses are asked: it sees the catchment."""
+
+    name: str
+    address: str
+    region: str = ""
+    user: str = ""
+    jump: tuple[str, ...] | None = None
+
+
+class SshSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Defaults of every SSH connection. Empty fields are left to the user's own ssh configuration (`ssh -G`)."""
+
+    user: str = ""
+    jump: tuple[str, ...] = ()
+    config_file: str = ""
+    known_hosts: tuple[str, ...] = ()
+    identity_files: tuple[str, ...] = ()
+    connect_timeout: float = 15.0
+
+
+class PollSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """How often is looked, in seconds, and how old evidence may get before it is called stale or the link is dropped."""
+
+    probe: float = 1.0
+    dns: float = 2.0
+    prometheus: float = 5.0
+    stale: float = 3.0
+    drop: float = 8.0
+
+
+class PrometheusSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Where queries per second are read. `via` names the jump host its address is reached through ("" = directly).
+
+    `qps` is PromQL that returns one series per instance; the two labels name its node and its tenant.
+    """
+
+    url: str
+    qps: str
+    node_label: str = "node"
+    tenant_label: str = "tenant"
+    via: str = ""
+
+
+class GuardLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits that every change is checked against; the screen already shows them."""
+
+    min_nodes: int = 2
+    min_share: float = 0.5
+    max_load: float = 0.7
+    evidence_max_age: float = 30.0
+
+
+class Inventory(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole profile. Node, site and tenant names are unique; order is the profile's."""
+
+    name: str
+    colour: str = ""
+    read_only: bool = True
+    path: str = ""
+    ssh: SshSpec = SshSpec()
+    poll: PollSpec = PollSpec()
+    guards: GuardLimits = GuardLimits()
+    sites: tuple[Site, ...] = ()
+    interconnects: tuple[Interconnect, ...] = ()
+    tenants: tuple[Tenant, ...] = ()
+    nodes: tuple[NodeSpec, ...] = ()
+    vantages: tuple[Vantage, ...] = ()
+    prometheus: PrometheusSpec | None = None
+
+    def node(self, name: str) -> NodeSpec:
+        """The node called `name`. Raises KeyError."""
+        return _named(self.nodes, name)
+
+    def tenant(self, name: str) -> Tenant:
+        """The tenant called `name`. Raises KeyError."""
+        return _named(self.tenants, name)
+
+    def site(self, name: str) -> Site:
+        """The site called `name`. Raises KeyError."""
+        return _named(self.sites, name)
+
+    def peer(self, name: str) -> Peer:
+        """The peer called `name`. Raises KeyError."""
+        return _named(tuple(p for i in self.interconnects for p in i.peers), name)
+
+
+def family_of(text: str) -> Family:
+    """The family of an address or a prefix in text. Raises ValueError."""
+    return Family.IPV6 if ip_network(text, strict=False).version == 6 else Family.IPV4
+
+
+def _inside(address: IPv4Address | IPv6Address, network: IPv4Network | IPv6Network) -> bool:
+    return address.version == network.version and address in network
+
+
+class _HasName(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+_T = TypeVar("_T", bound=_HasName)
+
+
+def _named(items: tuple[_T, ...], name: str) -> _T:
+    for item in items:
+        if item.name == name:
+            return item
+    raise KeyError(name)

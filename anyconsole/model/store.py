@@ -1,0 +1,228 @@
+"""The fleet store: the one place that holds what is known, with one writer.
+
+`apply` takes what drivers emitted and returns the keys that really changed; nothing else mutates it. Engine and screen each hold one: the
+screen's is a replica fed by the engine's frames. Bounded: one fact per key, keys bounded by inventory plus a cap for what a node adds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias, TypeVar
+
+import msgspec
+
+from anyconsole.model.facts import (
+    Answer,
+    Beat,
+    Export,
+    Gone,
+    HostHealth,
+    InstanceStatus,
+    Key,
+    Link,
+    LinkState,
+    Observation,
+    QueryRates,
+    SessionStatus,
+    SpeakerStatus,
+)
+from anyconsole.model.inventory import Inventory
+
+__all__ = ["MAX_FACTS_PER_NODE", "SERIES_LENGTH", "ChangeSet", "FleetStore", "Update"]
+
+Update: TypeAlias = Observation | Beat | Gone
+
+MAX_FACTS_PER_NODE = 5000
+"""A node that reports more distinct things than this is lying; the surplus is dropped and counted."""
+
+SERIES_LENGTH = 300
+"""Samples kept per series; at one a second, five minutes."""
+
+_F = TypeVar("_F", bound=Observation)
+
+
+class ChangeSet(msgspec.Struct, frozen=True):
+    """What one `apply` changed: facts by key (new or other value), facts that went, nodes whose evidence got fresher."""
+
+    changed: frozenset[Key]
+    gone: frozenset[Key]
+    beaten: frozenset[str]
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """Nodes with at least one changed or vanished fact."""
+        return frozenset(key[1] for key in self.changed | self.gone)
+
+
+class FleetStore:
+    """Latest fact per key, freshness per (node, section), and short query-rate series."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.inventory = inventory
+        self.refused = 0
+        self._facts: dict[Key, Observation] = {}
+        self._by_node: dict[str, set[Key]] = {}
+        self._fresh: dict[tuple[str, str], float] = {}
+        self._series: dict[tuple[str, str], deque[float]] = {}
+
+    def apply(self, updates: Iterable[Update]) -> ChangeSet:
+        """Take facts, beats and removals in order; equal facts only make the evidence fresher."""
+        changed: set[Key] = set()
+        gone: set[Key] = set()
+        beaten: set[str] = set()
+        for update in updates:
+            if isinstance(update, Beat):
+                beaten.add(update.node)
+                for section in update.sections:
+                    self._freshen(update.node, section, update.at)
+            elif isinstance(update, Gone):
+                if self._facts.pop(update.key, None) is not None:
+                    self._by_node[update.key[1]].discard(update.key)
+                    gone.add(update.key)
+                    changed.discard(update.key)
+            elif self._put(update):
+                changed.add(update.key)
+                gone.discard(update.key)
+            else:
+                beaten.add(update.node)
+        return ChangeSet(frozenset(changed), frozenset(gone), frozenset(beaten))
+
+    def _put(self, fact: Observation) -> bool:
+        key = fact.key
+        old = self._facts.get(key)
+        self._freshen(fact.node, fact.section, fact.at)
+        if old is None:
+            keys = self._by_node.setdefault(fact.node, set())
+            if len(keys) >= MAX_FACTS_PER_NODE:
+                self.refused += 1
+                return False
+            keys.add(key)
+        elif msgspec.structs.replace(old, at=fact.at) == fact:
+            return False
+        self._facts[key] = fact
+        return True
+
+    def _freshen(self, node: str, section: str, at: float) -> None:
+        if at > self._fresh.get((node, section), -math.inf):
+            self._fresh[node, section] = at
+
+    # --- reading
+
+    def __iter__(self) -> Iterator[Observation]:
+        return iter(self._facts.values())
+
+    def get(self, key: Key) -> Observation | None:
+        """The fact with this key."""
+        return self._facts.get(key)
+
+    def of_node(self, node: str, kind: type[_F]) -> list[_F]:
+        """All facts of one kind that one node reported, in key order."""
+        keys = sorted(k for k in self._by_node.get(node, ()) if k[0] == kind.kind)
+        return [f for f in map(self._facts.__getitem__, keys) if isinstance(f, kind)]
+
+    def link(self, node: str) -> Link | None:
+        """Our connection to a node, a vantage point, or Prometheus."""
+        return self._typed(Link, (Link.kind, node))
+
+    def host(self, node: str) -> HostHealth | None:
+        """The node's host."""
+        return self._typed(HostHealth, (HostHealth.kind, node))
+
+    def speaker(self, node: str, speaker: str) -> SpeakerStatus | None:
+        """A routing daemon."""
+        return self._typed(SpeakerStatus, (SpeakerStatus.kind, node, speaker))
+
+    def session(self, node: str, speaker: str, session: str) -> SessionStatus | None:
+        """A BGP session."""
+        return self._typed(SessionStatus, (SessionStatus.kind, node, speaker, session))
+
+    def export(self, node: str, speaker: str, session: str, prefix: str) -> Export | None:
+        """What is sent for a prefix on a session."""
+        return self._typed(Export, (Export.kind, node, speaker, session, prefix))
+
+    def instance(self, node: str, tenant: str) -> InstanceStatus | None:
+        """A tenant's name server process."""
+        return self._typed(InstanceStatus, (InstanceStatus.kind, node, tenant))
+
+    def rates(self, node: str, tenant: str, source: str) -> QueryRates | None:
+        """Query rates of an instance from one source."""
+        return self._typed(QueryRates, (QueryRates.kind, node, tenant, source))
+
+    def answer(self, asker: str, address: str, zone: str) -> Answer | None:
+        """What `address` answered `asker` about `zone`."""
+        return self._typed(Answer, (Answer.kind, asker, address, zone))
+
+    def _typed(self, kind: type[_F], key: Key) -> _F | None:
+        fact = self._facts.get(key)
+        return fact if isinstance(fact, kind) else None
+
+    # --- age of evidence
+
+    def seen_at(self, fact: Observation) -> float:
+        """When the fact was last known to be true (epoch seconds)."""
+        return max(fact.at, self._fresh.get((fact.node, fact.section), -math.inf))
+
+    def section_seen_at(self, node: str, section: str) -> float | None:
+        """When a section of a node was last looked at; None if never."""
+        return self._fresh.get((node, section))
+
+    def sections(self, node: str) -> dict[str, float]:
+        """All sections of a node with the time they were last looked at."""
+        return {section: at for (name, section), at in self._fresh.items() if name == node}
+
+    def age(self, fact: Observation, now: float) -> float:
+        """Seconds since the fact was last known to be true."""
+        return max(0.0, now - self.seen_at(fact))
+
+    def is_fresh(self, fact: Observation | None, now: float) -> bool:
+        """True if there is a fact and its evidence is young enough for its section's rhythm."""
+        return fact is not None and self.age(fact, now) <= self.max_age(fact.section)
+
+    def max_age(self, section: str) -> float:
+        """Seconds after which evidence of this section is stale: the profile's `stale`, plus two rounds of the slower rhythms."""
+        poll = self.inventory.poll
+        if section == "dns":
+            return poll.stale + 2 * poll.dns
+        if section == "prometheus":
+            return poll.stale + 6 * poll.prometheus
+        return poll.stale
+
+    def node_is_live(self, node: str) -> bool:
+        """True while our connection to the node is up and its evidence flows."""
+        link = self.link(node)
+        return link is not None and link.state is LinkState.LIVE
+
+    # --- query rates
+
+    def qps(self, node: str, tenant: str, now: float) -> QueryRates | None:
+        """The freshest trustworthy rates of an instance: its own counters first, else Prometheus; None if neither is fresh."""
+        for source in ("probe", "prometheus"):
+            rates = self.rates(node, tenant, source)
+            if rates is not None and self.is_fresh(rates, now):
+                return rates
+        return None
+
+    def sample(self, now: float) -> None:
+        """Append every instance's present rate to its series (NaN where it is not known). Call once a second."""
+        for node in self.inventory.nodes:
+            for instance in node.instances:
+                rates = self.qps(node.name, instance.tenant, now)
+                series = self._series.setdefault((node.name, instance.tenant), deque(maxlen=SERIES_LENGTH))
+                series.append(rates.qps if rates is not None else math.nan)
+
+    def series(self, node: str, tenant: str) -> tuple[float, ...]:
+        """Samples of an instance's queries per second, oldest first; NaN is a second in which it wasn't known."""
+        return tuple(self._series.get((node, tenant), ()))
+
+    def summed_series(self, *, node: str = "", tenant: str = "") -> tuple[float, ...]:
+        """Series of all instances of a node and/or tenant added up, right-aligned; a second is NaN only if no instance knew."""
+        chosen = [s for (n, t), s in self._series.items() if node in ("", n) and tenant in ("", t)]
+        length = max(map(len, chosen), default=0)
+        total = [math.nan] * length
+        for samples in chosen:
+            for i, value in enumerate(samples, start=length - len(samples)):
+                if not math.isnan(value):
+                    total[i] = value + (0.0 if math.isnan(total[i]) else total[i])
+        return tuple(total)

@@ -1,0 +1,425 @@
+"""Verdicts: what the facts mean. Pure functions of store and clock, each with the reason and the age of its evidence.
+
+Three truths are kept apart per announcement (prefix x session): what is *intended* (drain state in the daemon's own memory), what is
+*exported* (what the daemon sends), and whether the instance is *answering*. Their disagreements have names: BLACKHOLE, WASTED, DRIFT.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+
+import msgspec
+
+from anyconsole.model.facts import Chroot, Exported, InstanceStatus, LinkState, SessionState
+from anyconsole.model.inventory import InstanceSpec, NodeSpec, SessionSpec, SpeakerSpec, Tenant, family_of
+from anyconsole.model.store import FleetStore
+
+__all__ = [
+    "AnnouncementVerdict", "InstanceVerdict", "Intent", "NodeVerdict", "TenantVerdict", "Verdict", "announcement", "announcements",
+    "answering", "current_serial", "instance", "intended", "node", "node_announcements", "tenant", "worst",
+]  # fmt: skip
+
+_CLOCK_TOLERANCE = 2.0
+
+
+class Verdict(StrEnum):
+    """Worst first; the order is the order on the screen."""
+
+    BLACKHOLE = "BLACKHOLE"
+    DOWN = "DOWN"
+    BELOW_FLOOR = "BELOW FLOOR"
+    WASTED = "WASTED"
+    DRIFT = "DRIFT"
+    OLD_ZONE = "ZONE DIFFERS"
+    DEGRADED = "DEGRADED"
+    UNTRUSTED = "UNTRUSTED"
+    STALE = "STALE"
+    UNKNOWN = "UNKNOWN"
+    SOFT = "SOFT"
+    DRAINED = "DRAINED"
+    SERVING = "SERVING"
+
+    @property
+    def rank(self) -> int:
+        """0 is worst."""
+        return _RANK[self]
+
+
+_RANK = {verdict: i for i, verdict in enumerate(Verdict)}
+
+
+class Intent(StrEnum):
+    """What the operator wants of an announcement."""
+
+    SERVE = "serve"
+    SOFT = "soft"
+    HARD = "hard"
+    UNKNOWN = "unknown"
+
+
+class AnnouncementVerdict(msgspec.Struct, frozen=True):
+    """One cell of the announcement matrix. `age` is seconds since the evidence, infinite if there never was any."""
+
+    node: str
+    speaker: str
+    session: str
+    tenant: str
+    prefix: str
+    intent: Intent
+    exported: Exported
+    answering: bool | None
+    verdict: Verdict
+    reason: str
+    age: float
+
+
+class InstanceVerdict(msgspec.Struct, frozen=True):
+    """A tenant's name server on a node, all its announcements taken together."""
+
+    node: str
+    tenant: str
+    verdict: Verdict
+    reason: str
+    age: float
+    announced: int
+    sessions: int
+
+
+class NodeVerdict(msgspec.Struct, frozen=True):
+    """A node: its link, speakers, sessions and instances taken together."""
+
+    node: str
+    verdict: Verdict
+    reason: str
+    age: float
+
+
+class TenantVerdict(msgspec.Struct, frozen=True):
+    """A tenant over all nodes. `healthy` counts, by prefix, nodes that announce it and answer; sites likewise over all prefixes."""
+
+    tenant: str
+    verdict: Verdict
+    reason: str
+    healthy: dict[str, int]
+    nodes: int
+    sites: int
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """The worst of some verdicts; SERVING if there are none."""
+    return min(verdicts, key=_RANK.__getitem__, default=Verdict.SERVING)
+
+
+# --- what is intended, and who answers
+
+
+def intended(store: FleetStore, node_name: str, speaker: str, tenant_number: int, session_number: int) -> Intent:
+    """The drain state of one announcement as the daemon itself holds it."""
+    status = store.speaker(node_name, speaker)
+    if status is None or not status.running or status.drain_serial is None:
+        return Intent.UNKNOWN
+    pair = (tenant_number, session_number)
+    if pair in status.drain_hard:
+        return Intent.HARD
+    return Intent.SOFT if pair in status.drain_soft else Intent.SERVE
+
+
+def answering(
+    store: FleetStore, node_name: str, tenant: Tenant, addresses: Iterable[str], now: float
+) -> tuple[bool | None, str]:
+    """Whether the instance answers, asked from its own node: (yes, no or not known, and the reason)."""
+    status = store.instance(node_name, tenant.name)
+    if status is not None and not status.running and store.is_fresh(status, now):
+        return False, status.detail or f"{status.daemon} is not running"
+    seen = 0
+    for address in addresses:
+        for zone in tenant.zones:
+            answer = store.answer(node_name, address, zone)
+            if answer is None or not store.is_fresh(answer, now):
+                continue
+            seen += 1
+            if not answer.good:
+                return False, f"{address} {answer.error or answer.rcode} for {zone}"
+    return (True, "") if seen else (None, "not asked yet")
+
+
+def current_serial(store: FleetStore, zone: str, tenant: Tenant, now: float) -> int | None:
+    """The SOA serial that most instances have of a zone (the higher one if two are equally frequent); None if none is known."""
+    counts = Counter(
+        status.serials[zone]
+        for spec in store.inventory.nodes
+        if (status := store.instance(spec.name, tenant.name)) is not None
+        and store.is_fresh(status, now)
+        and zone in status.serials
+    )
+    return max(counts, key=lambda serial: (counts[serial], serial), default=None)
+
+
+# --- announcements
+
+
+def node_announcements(store: FleetStore, spec: NodeSpec) -> Iterator[tuple[SpeakerSpec, SessionSpec, Tenant, str]]:
+    """Every announcement a node should have: its sessions x the prefixes, in the session's family, of the tenants it hosts."""
+    hosted = {i.tenant for i in spec.instances}
+    for speaker in spec.speakers:
+        for session in speaker.sessions:
+            for tenant in store.inventory.tenants:
+                if tenant.name in hosted:
+                    for prefix in tenant.prefixes:
+                        if family_of(prefix) is session.family:
+                            yield speaker, session, tenant, prefix
+
+
+def announcements(store: FleetStore, spec: NodeSpec, now: float, tenant_name: str = "") -> list[AnnouncementVerdict]:
+    """Verdicts of a node's announcements, all or one tenant's."""
+    return [
+        announcement(store, spec.name, speaker, session, tenant, prefix, now)
+        for speaker, session, tenant, prefix in node_announcements(store, spec)
+        if tenant_name in ("", tenant.name)
+    ]
+
+
+def announcement(
+    store: FleetStore,
+    node_name: str,
+    speaker: SpeakerSpec,
+    session: SessionSpec,
+    tenant: Tenant,
+    prefix: str,
+    now: float,
+) -> AnnouncementVerdict:
+    """The verdict of one announcement."""
+    export = store.export(node_name, speaker.name, session.name, prefix)
+    status = store.speaker(node_name, speaker.name)
+    intent = intended(store, node_name, speaker.name, tenant.number, session.number)
+    answers, why = answering(store, node_name, tenant, tenant.addresses_in(prefix), now)
+    evidence = export or status
+    age = store.age(evidence, now) if evidence is not None else math.inf
+
+    def say(verdict: Verdict, reason: str, exported: Exported) -> AnnouncementVerdict:
+        return AnnouncementVerdict(
+            node_name, speaker.name, session.name, tenant.name, prefix, intent, exported, answers, verdict, reason, age
+        )
+
+    if status is None:
+        return say(Verdict.UNKNOWN, "not seen yet", Exported.UNKNOWN)
+    if not store.is_fresh(status, now):
+        return say(Verdict.STALE, "no fresh evidence", Exported.UNKNOWN)
+    if not status.running:
+        return say(Verdict.DOWN, status.detail or f"{status.daemon} is not running", Exported.ABSENT)
+    bgp = store.session(node_name, speaker.name, session.name)
+    if bgp is None or not store.is_fresh(bgp, now):
+        return say(Verdict.UNKNOWN, "session not seen yet", Exported.UNKNOWN)
+    if bgp.state is not SessionState.ESTABLISHED:
+        return say(Verdict.DOWN, f"session {_session_words(bgp.state, bgp.info)}", Exported.ABSENT)
+    if export is None or export.exported is Exported.UNKNOWN or not store.is_fresh(export, now):
+        return say(Verdict.UNKNOWN, (export.detail if export else "") or "export not seen yet", Exported.UNKNOWN)
+    verdict, reason = _agreement(intent, export.exported, answers, why)
+    return say(verdict, reason, export.exported)
+
+
+def _agreement(intent: Intent, exported: Exported, answers: bool | None, why: str) -> tuple[Verdict, str]:
+    """The truth table over the three truths of one announcement whose session is up."""
+    if exported is Exported.ABSENT:
+        if intent is Intent.HARD:
+            return Verdict.DRAINED, "drained hard"
+        if intent is Intent.UNKNOWN:
+            return Verdict.UNKNOWN, "absent, and the drain state is not known"
+        return Verdict.DRIFT, f"intended {intent}, but not announced"
+    if answers is False:
+        return Verdict.BLACKHOLE, f"{exported}, but {why}"
+    if intent is Intent.HARD:
+        return Verdict.DRIFT, f"drained hard, but {exported}"
+    if exported is Exported.DEPREFERRED:
+        return (
+            (Verdict.DRIFT, "depreferred, but not drained")
+            if intent is Intent.SERVE
+            else (Verdict.SOFT, "drained soft")
+        )
+    if intent is Intent.SOFT:
+        return Verdict.DRIFT, "drained soft, but announced at full preference"
+    return (Verdict.SERVING, "") if answers else (Verdict.UNKNOWN, f"announced, {why}")
+
+
+def _session_words(state: SessionState, info: str) -> str:
+    return f"{state}: {info}" if info and info != state else str(state)
+
+
+# --- instances
+
+
+def instance(store: FleetStore, spec: NodeSpec, instance_spec: InstanceSpec, now: float) -> InstanceVerdict:
+    """The verdict of one instance."""
+    tenant_spec = store.inventory.tenant(instance_spec.tenant)
+    cells = announcements(store, spec, now, tenant_spec.name)
+    announced = sum(c.exported in (Exported.ANNOUNCED, Exported.DEPREFERRED) for c in cells)
+    status = store.instance(spec.name, tenant_spec.name)
+    age = store.age(status, now) if status is not None else math.inf
+
+    def say(verdict: Verdict, reason: str) -> InstanceVerdict:
+        return InstanceVerdict(spec.name, tenant_spec.name, verdict, reason, age, announced, len(cells))
+
+    if status is None:
+        return say(Verdict.UNKNOWN, "not seen yet")
+    if not store.is_fresh(status, now):
+        return say(Verdict.STALE, f"no evidence for {age:.0f} s")
+    verdicts = {c.verdict for c in cells}
+    if Verdict.BLACKHOLE in verdicts:
+        return say(Verdict.BLACKHOLE, next(c.reason for c in cells if c.verdict is Verdict.BLACKHOLE))
+    if not status.running:
+        return say(Verdict.DOWN, status.detail or f"{status.daemon} is not running")
+    answers, why = answering(store, spec.name, tenant_spec, tenant_spec.addresses, now)
+    if answers is False:
+        return say(Verdict.DOWN, why)
+    if answers and not announced and cells and not _is_drained(cells) and Verdict.UNKNOWN not in verdicts:
+        return say(Verdict.WASTED, f"answers, but is not announced: {cells[0].reason}")
+    if Verdict.DRIFT in verdicts:
+        return say(Verdict.DRIFT, next(c.reason for c in cells if c.verdict is Verdict.DRIFT))
+    if difference := _zone_difference(store, tenant_spec, status, now):
+        return say(Verdict.OLD_ZONE, difference)
+    if status.chroot is Chroot.OUTSIDE:
+        return say(Verdict.DEGRADED, "its process is not in its chroot")
+    if down := sum(c.verdict is Verdict.DOWN for c in cells):
+        return say(Verdict.DEGRADED, f"{down} of {len(cells)} announcements down: {_first_reason(cells, Verdict.DOWN)}")
+    for verdict in (Verdict.STALE, Verdict.UNKNOWN):
+        if verdict in verdicts:
+            return say(verdict, _first_reason(cells, verdict))
+    if answers is None:
+        return say(Verdict.UNKNOWN, why)
+    if cells and _is_drained(cells):
+        return say(Verdict.DRAINED if not announced else Verdict.SOFT, next(c.reason for c in cells))
+    drained = sum(c.verdict in (Verdict.DRAINED, Verdict.SOFT) for c in cells)
+    return say(Verdict.SERVING, f"{drained} of {len(cells)} announcements drained" if drained else "")
+
+
+def _is_drained(cells: Iterable[AnnouncementVerdict]) -> bool:
+    return all(c.verdict in (Verdict.DRAINED, Verdict.SOFT) for c in cells)
+
+
+def _first_reason(cells: Iterable[AnnouncementVerdict], verdict: Verdict) -> str:
+    return next((f"{c.session} {c.reason}" for c in cells if c.verdict is verdict), "")
+
+
+def _zone_difference(store: FleetStore, tenant_spec: Tenant, status: InstanceStatus, now: float) -> str:
+    for zone in tenant_spec.zones:
+        current = current_serial(store, zone, tenant_spec, now)
+        mine = status.serials.get(zone)
+        if current is not None and mine != current:
+            return f"{zone} has serial {mine if mine is not None else 'none'}, the others {current}"
+    return ""
+
+
+# --- nodes and tenants
+
+_LINK_VERDICTS = {
+    LinkState.UNTRUSTED: Verdict.UNTRUSTED,
+    LinkState.KEY_CHANGED: Verdict.UNTRUSTED,
+    LinkState.IDLE: Verdict.UNKNOWN,
+}
+
+
+def node(store: FleetStore, spec: NodeSpec, now: float) -> NodeVerdict:
+    """The verdict of one node."""
+    link = store.link(spec.name)
+    seen = max(store.sections(spec.name).values(), default=-math.inf)
+    if link is not None and store.section_seen_at(spec.name, "host") is None:
+        seen = -math.inf
+    age = now - seen if seen > -math.inf else math.inf
+
+    def say(verdict: Verdict, reason: str) -> NodeVerdict:
+        return NodeVerdict(spec.name, verdict, reason, max(0.0, age))
+
+    if link is None:
+        return say(Verdict.UNKNOWN, "not connected yet")
+    if link.state is not LinkState.LIVE:
+        never = store.section_seen_at(spec.name, "host") is None
+        verdict = _LINK_VERDICTS.get(link.state, Verdict.UNKNOWN if never and not link.error else Verdict.STALE)
+        return say(verdict, " ".join(w for w in (str(link.state), link.error, link.detail) if w))
+    reasons: list[tuple[Verdict, str]] = []
+    for speaker in spec.speakers:
+        status = store.speaker(spec.name, speaker.name)
+        if status is None:
+            reasons.append((Verdict.UNKNOWN, f"{speaker.name} not seen yet"))
+        elif not store.is_fresh(status, now):
+            reasons.append((Verdict.STALE, f"{speaker.name} does not answer"))
+        elif not status.running:
+            reasons.append((Verdict.DOWN, status.detail or f"{status.daemon} is not running"))
+        else:
+            reasons.extend(_session_troubles(store, spec.name, speaker))
+            if status.pending:
+                reasons.append((Verdict.DEGRADED, f"unconfirmed change: {status.pending}"))
+    for instance_spec in spec.instances:
+        seen_of = instance(store, spec, instance_spec, now)
+        if seen_of.verdict is Verdict.BLACKHOLE or not any(r[0] is Verdict.DOWN for r in reasons):
+            reasons.append((seen_of.verdict, f"{seen_of.tenant}: {seen_of.reason}" if seen_of.reason else ""))
+    if host := store.host(spec.name):
+        reasons.extend(_host_troubles(store, spec, host.addresses, host.clock_offset))
+    if not reasons:
+        return say(Verdict.SERVING, "")
+    first = min(reasons, key=lambda r: r[0].rank)
+    same = [r for r in reasons if r[0] is first[0] and r[1]]
+    if first[0] in (Verdict.DRAINED, Verdict.SOFT) and any(r[0] is Verdict.SERVING for r in reasons):
+        return say(Verdict.SERVING, f"{len(same)} of {len(spec.instances)} tenants drained")
+    more = f" (+{len(same) - 1} more)" if len(same) > 1 else ""
+    return say(first[0], (same[0][1] + more) if same else "")
+
+
+def _session_troubles(store: FleetStore, node_name: str, speaker: SpeakerSpec) -> list[tuple[Verdict, str]]:
+    troubles = []
+    for session in speaker.sessions:
+        bgp = store.session(node_name, speaker.name, session.name)
+        if bgp is not None and bgp.state is not SessionState.ESTABLISHED:
+            troubles.append((Verdict.DEGRADED, f"{session.name} {_session_words(bgp.state, bgp.info)}"))
+    return troubles
+
+
+def _host_troubles(
+    store: FleetStore, spec: NodeSpec, held: tuple[str, ...], clock_offset: float
+) -> list[tuple[Verdict, str]]:
+    troubles = []
+    wanted = {a for i in spec.instances for a in store.inventory.tenant(i.tenant).addresses}
+    if missing := sorted(wanted - set(held)):
+        troubles.append((Verdict.DEGRADED, f"service address {missing[0]} is not on the node"))
+    if abs(clock_offset) > _CLOCK_TOLERANCE:
+        troubles.append((Verdict.DEGRADED, f"clock is off by {clock_offset:+.1f} s"))
+    return troubles
+
+
+def tenant(store: FleetStore, tenant_spec: Tenant, now: float) -> TenantVerdict:
+    """The verdict of one tenant over the whole fleet, against the floor of healthy announcing nodes and sites."""
+    hosts = [(n, i) for n in store.inventory.nodes for i in n.instances if i.tenant == tenant_spec.name]
+    healthy: dict[str, set[str]] = {prefix: set() for prefix in tenant_spec.prefixes}
+    for spec, _ in hosts:
+        for cell in announcements(store, spec, now, tenant_spec.name):
+            if cell.verdict in (Verdict.SERVING, Verdict.SOFT):
+                healthy[cell.prefix].add(spec.name)
+    sites = min((len({store.inventory.node(n).site for n in names}) for names in healthy.values()), default=0)
+    counts = {prefix: len(names) for prefix, names in healthy.items()}
+    limits = store.inventory.guards
+    floor = min(len(hosts), max(limits.min_nodes, math.ceil(limits.min_share * len(hosts))))
+    verdicts = [instance(store, spec, i, now) for spec, i in hosts]
+
+    def say(verdict: Verdict, reason: str) -> TenantVerdict:
+        return TenantVerdict(tenant_spec.name, verdict, reason, counts, len(hosts), sites)
+
+    if verdicts and all(v.verdict is Verdict.UNKNOWN for v in verdicts):
+        return say(Verdict.UNKNOWN, "not seen yet")
+    for prefix, count in counts.items():
+        if count == 0:
+            return say(Verdict.DOWN, f"{prefix} is served by no node")
+        if count < floor:
+            return say(Verdict.BELOW_FLOOR, f"{prefix} is served by {count} nodes, the floor is {floor}")
+    if sites < tenant_spec.min_sites:
+        return say(Verdict.BELOW_FLOOR, f"served from {sites} sites, at least {tenant_spec.min_sites} are wanted")
+    troubled = [v for v in verdicts if v.verdict not in (Verdict.SERVING, Verdict.DRAINED, Verdict.SOFT)]
+    if troubled:
+        first = min(troubled, key=lambda v: v.verdict.rank)
+        return say(
+            Verdict.DEGRADED,
+            f"{first.node} {first.verdict}" + (f" (+{len(troubled) - 1} more)" if len(troubled) > 1 else ""),
+        )
+    drained = sum(v.verdict in (Verdict.DRAINED, Verdict.SOFT) for v in verdicts)
+    return say(Verdict.SERVING, f"{drained} of {len(hosts)} nodes drained" if drained else "")

@@ -1,0 +1,193 @@
+"""A small fleet on paper: an inventory, and the facts that make all of it healthy. Tests change one fact and look what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from anyconsole.model.facts import (
+    Answer,
+    Chroot,
+    Export,
+    Exported,
+    HostHealth,
+    InstanceStatus,
+    Link,
+    LinkState,
+    QueryRates,
+    SessionState,
+    SessionStatus,
+    SpeakerStatus,
+)
+from anyconsole.model.inventory import (
+    Family,
+    InstanceSpec,
+    Interconnect,
+    InterconnectKind,
+    Inventory,
+    NodeSpec,
+    Peer,
+    SessionSpec,
+    Site,
+    SpeakerSpec,
+    Tenant,
+    Vantage,
+    family_of,
+)
+from anyconsole.model.store import FleetStore, Update
+from anyconsole.model.verdicts import node_announcements
+
+NOW = 1_795_460_000.0
+SERIAL = 2026112301
+
+_PEERS = {"ix1": (64611, 11, 12), "transit": (64613, 31, 32)}
+
+
+def inventory(node_names: Iterable[str] = ("fra1", "fra2", "ams1", "lon1", "sin1")) -> Inventory:
+    """Five nodes in four sites, three tenants, two peers, both families."""
+    names = tuple(node_names)
+    tenants = tuple(
+        Tenant(
+            name=name,
+            number=number,
+            prefixes=(v4 + ".0/24", v6 + "::/48"),
+            addresses=(v4 + ".53", v6 + "::53"),
+            zones=(f"{name}.example",),
+            min_sites=2,
+        )
+        for name, number, v4, v6 in (
+            ("de", 1, "192.0.2", "2001:db8:de"),
+            ("nic", 2, "198.51.100", "2001:db8:11c"),
+            ("enum", 3, "203.0.113", "2001:db8:e164"),
+        )
+    )
+    sessions = tuple(
+        SessionSpec(name=f"{peer}_v{family[3:]}"[:12], peer=peer, family=family, number=number)
+        for peer, (_, v4, v6) in _PEERS.items()
+        for family, number in ((Family.IPV4, v4), (Family.IPV6, v6))
+    )
+    nodes = tuple(
+        NodeSpec(
+            name=name,
+            site=name[:3],
+            address=name,
+            speakers=(
+                SpeakerSpec(
+                    name="bird", kind="bird", socket="/run/bird/bird.ctl", log="/var/log/bird.log", sessions=sessions
+                ),
+            ),
+            instances=tuple(
+                InstanceSpec(
+                    tenant=t.name,
+                    kind="nsd",
+                    control=f"/srv/anycast/{t.name}/run/nsd.ctl",
+                    chroot=f"/srv/anycast/{t.name}",
+                )
+                for t in tenants
+            ),
+        )
+        for name in names
+    )
+    return Inventory(
+        name="paper",
+        colour="#5fd7ff",
+        sites=tuple(Site(name=s, region="eu") for s in dict.fromkeys(n[:3] for n in names)),
+        interconnects=tuple(
+            Interconnect(
+                name=peer,
+                kind=InterconnectKind.IXP,
+                peers=(Peer(name=peer, interconnect=peer, asn=asn, numbers={Family.IPV4: v4, Family.IPV6: v6}),),
+            )
+            for peer, (asn, v4, v6) in _PEERS.items()
+        ),
+        tenants=tenants,
+        nodes=nodes,
+        vantages=(Vantage(name="client1", address="client1"),),
+    )
+
+
+def healthy(fleet: Inventory, now: float = NOW) -> list[Update]:
+    """Facts of a fleet in which everything serves."""
+    facts: list[Update] = []
+    for node in fleet.nodes:
+        facts += _node_facts(fleet, node, now)
+    for vantage in fleet.vantages:
+        facts.append(Link(node=vantage.name, section="link", at=now, state=LinkState.LIVE, since=now - 60))
+        facts += [
+            Answer(
+                node=vantage.name, section="dns", at=now, tenant=t.name, address=a, zone=z,
+                rcode="NOERROR", serial=SERIAL, latency=0.003, nsid=f"{t.name}.{fleet.nodes[0].name}",
+            )
+            for t in fleet.tenants for a in t.addresses for z in t.zones
+        ]  # fmt: skip
+    return facts
+
+
+def _node_facts(fleet: Inventory, node: NodeSpec, now: float) -> list[Update]:
+    facts: list[Update] = [
+        Link(node=node.name, section="link", at=now, state=LinkState.LIVE, since=now - 60, probe="python"),
+        HostHealth(
+            node=node.name, section="host", at=now, load1=0.12, cores=2, mem_total=8 << 30, mem_available=6 << 30, uptime=86_400.0,
+            clock_offset=0.001, addresses=tuple(a for t in fleet.tenants for a in t.addresses),
+        ),
+    ]  # fmt: skip
+    for speaker in node.speakers:
+        facts.append(
+            SpeakerStatus(
+                node=node.name, section=speaker.name, at=now, speaker=speaker.name, daemon=speaker.kind, running=True, version="2.0.12",
+                drain_serial=0,
+            )
+        )  # fmt: skip
+        facts += [
+            SessionStatus(
+                node=node.name, section=speaker.name, at=now, speaker=speaker.name, session=s.name, state=SessionState.ESTABLISHED,
+                since="16:57:35.780", neighbor="198.18.0.1", neighbor_as=64611, imported=1, exported=3,
+            )
+            for s in speaker.sessions
+        ]  # fmt: skip
+    facts += [
+        Export(
+            node=node.name,
+            section=sp.name,
+            at=now,
+            speaker=sp.name,
+            session=s.name,
+            prefix=p,
+            exported=Exported.ANNOUNCED,
+        )
+        for sp, s, _, p in node_announcements(FleetStore(fleet), node)
+    ]
+    for spec in node.instances:
+        tenant = fleet.tenant(spec.tenant)
+        section = f"{spec.kind}:{tenant.name}"
+        facts.append(
+            InstanceStatus(
+                node=node.name, section=section, at=now, tenant=tenant.name, daemon=spec.kind, running=True, version="4.6.1", pid=4711,
+                uptime=7200.0, rss=21 << 20, chroot=Chroot.INSIDE, serials=dict.fromkeys(tenant.zones, SERIAL),
+            )
+        )  # fmt: skip
+        facts.append(
+            QueryRates(
+                node=node.name, section=section, at=now, tenant=tenant.name, source="probe", qps=12.0, ipv4=6.0, ipv6=6.0, udp=12.0,
+                tcp=0.0, rcodes={"NOERROR": 12.0},
+            )
+        )  # fmt: skip
+        facts += [
+            Answer(
+                node=node.name, section="dns", at=now, tenant=tenant.name, address=a, zone=z, rcode="NOERROR", serial=SERIAL,
+                latency=0.0004, nsid=f"{tenant.name}.{node.name}",
+            )
+            for a in tenant.addresses for z in tenant.zones
+        ]  # fmt: skip
+    return facts
+
+
+def healthy_store(fleet: Inventory | None = None) -> FleetStore:
+    """A store in which everything serves at NOW."""
+    store = FleetStore(fleet or inventory())
+    store.apply(healthy(store.inventory))
+    return store
+
+
+def prefixes_in(fleet: Inventory, tenant: str, family: Family) -> list[str]:
+    """A tenant's prefixes of one family."""
+    return [p for p in fleet.tenant(tenant).prefixes if family_of(p) is family]

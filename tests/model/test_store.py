@@ -1,0 +1,91 @@
+"""The store: latest wins, freshness is kept apart from change, and a lying node is bounded."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from anyconsole.model.facts import Beat, Gone, SessionState, SessionStatus
+from anyconsole.model.store import MAX_FACTS_PER_NODE, SERIES_LENGTH, FleetStore, Update
+from tests.fleet import NOW, healthy, healthy_store, inventory
+
+
+def test_an_equal_fact_is_fresher_evidence_but_no_change() -> None:
+    store = healthy_store()
+    fact = store.session("fra1", "bird", "ix1_v4")
+    assert fact is not None
+    changes = store.apply([msgspec.structs.replace(fact, at=NOW + 5)])
+    assert not changes.changed
+    assert changes.beaten == {"fra1"}
+    assert store.age(fact, NOW + 6) == 1
+
+
+def test_a_beat_freshens_only_the_sections_it_names() -> None:
+    store = healthy_store()
+    store.apply([Beat(node="fra1", at=NOW + 10, sections=("bird",))])
+    assert store.is_fresh(store.session("fra1", "bird", "ix1_v4"), NOW + 11)
+    assert not store.is_fresh(store.instance("fra1", "de"), NOW + 11)
+    assert not store.is_fresh(store.session("fra2", "bird", "ix1_v4"), NOW + 11)
+
+
+def test_late_evidence_never_makes_a_fact_older() -> None:
+    store = healthy_store()
+    store.apply([Beat(node="fra1", at=NOW - 100, sections=("bird",))])
+    assert store.section_seen_at("fra1", "bird") == NOW
+
+
+def test_what_is_gone_is_gone_until_it_is_seen_again() -> None:
+    store = healthy_store()
+    fact = store.session("fra1", "bird", "ix1_v4")
+    assert fact is not None
+    assert store.apply([Gone(key=fact.key)]).gone == {fact.key}
+    assert store.get(fact.key) is None
+    assert store.apply([Gone(key=fact.key)]).gone == frozenset()
+    assert store.apply([fact]).changed == {fact.key}
+
+
+def test_a_node_that_invents_sessions_is_bounded_and_counted() -> None:
+    store = FleetStore(inventory())
+    flood = [
+        SessionStatus(node="fra1", section="bird", at=NOW, speaker="bird", session=f"s{i}", state=SessionState.IDLE)
+        for i in range(MAX_FACTS_PER_NODE + 50)
+    ]
+    store.apply(flood)
+    store.apply([f for f in healthy(store.inventory) if getattr(f, "node", "") == "fra2"])
+    assert len(store.of_node("fra1", SessionStatus)) == MAX_FACTS_PER_NODE
+    assert store.refused == 50
+    assert store.host("fra2") is not None
+
+
+def test_a_replica_fed_by_frames_equals_the_original() -> None:
+    store = healthy_store()
+    replica = FleetStore(store.inventory)
+    replica.apply(msgspec.msgpack.decode(msgspec.msgpack.encode(list(store)), type=list[Update]))
+    assert {f.key: f for f in replica} == {f.key: f for f in store}
+
+
+def test_series_say_unknown_where_nothing_was_known_and_stay_short() -> None:
+    store = healthy_store()
+    store.sample(NOW)
+    store.sample(NOW + 100)
+    assert store.series("fra1", "de")[0] == 12.0
+    assert math.isnan(store.series("fra1", "de")[1])
+    assert store.summed_series(tenant="de")[0] == 60.0
+    assert store.summed_series(node="fra1")[0] == 36.0
+    for i in range(SERIES_LENGTH + 10):
+        store.sample(NOW + i)
+    assert len(store.series("fra1", "de")) == SERIES_LENGTH
+
+
+def test_prometheus_stands_in_when_the_own_counters_are_silent() -> None:
+    store = healthy_store()
+    own = store.rates("fra1", "de", "probe")
+    assert own is not None
+    scraped = msgspec.structs.replace(own, source="prometheus", section="prometheus", qps=99.0, at=NOW + 20)
+    store.apply([scraped])
+    fresh = store.qps("fra1", "de", NOW + 1)
+    late = store.qps("fra1", "de", NOW + 21)
+    assert fresh is not None
+    assert late is not None
+    assert (fresh.source, late.source) == ("probe", "prometheus")

@@ -1,0 +1,235 @@
+"""What the facts mean: one fact is changed in a healthy fleet, and exactly the right rows change their verdict."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from anyconsole.model import verdicts
+from anyconsole.model.facts import Exported, LinkState, Observation, SessionState
+from anyconsole.model.store import FleetStore
+from anyconsole.model.verdicts import Intent, Verdict
+from tests.fleet import NOW, SERIAL, healthy_store
+
+P4 = "192.0.2.0/24"
+EXPORT = ("export", "fra1", "bird", "ix1_v4", P4)
+SPEAKER = ("speaker", "fra1", "bird")
+SESSION = ("session", "fra1", "bird", "ix1_v4")
+INSTANCE = ("instance", "fra1", "de")
+
+
+def change(store: FleetStore, key: tuple[str, ...], **fields: object) -> None:
+    fact = store.get(key)
+    assert fact is not None, key
+    store.apply([msgspec.structs.replace(fact, **fields)])
+
+
+def silence(store: FleetStore, key: tuple[str, ...]) -> None:
+    """The address answers nobody who asks from its own node."""
+    change(store, key, rcode=None, serial=None, error="timeout")
+
+
+def cell(store: FleetStore, now: float = NOW) -> verdicts.AnnouncementVerdict:
+    spec = store.inventory.node("fra1")
+    return next(c for c in verdicts.announcements(store, spec, now, "de") if (c.session, c.prefix) == ("ix1_v4", P4))
+
+
+def all_verdicts(store: FleetStore, now: float = NOW) -> dict[tuple[str, ...], Verdict]:
+    seen: dict[tuple[str, ...], Verdict] = {}
+    for spec in store.inventory.nodes:
+        seen["node", spec.name] = verdicts.node(store, spec, now).verdict
+        for instance in spec.instances:
+            seen["instance", spec.name, instance.tenant] = verdicts.instance(store, spec, instance, now).verdict
+        for c in verdicts.announcements(store, spec, now):
+            seen["announcement", spec.name, c.session, c.prefix] = c.verdict
+    for tenant in store.inventory.tenants:
+        seen["tenant", tenant.name] = verdicts.tenant(store, tenant, now).verdict
+    return seen
+
+
+def changed_by(
+    store: FleetStore, before: dict[tuple[str, ...], Verdict], now: float = NOW
+) -> dict[tuple[str, ...], Verdict]:
+    return {k: v for k, v in all_verdicts(store, now).items() if before[k] is not v}
+
+
+def test_a_healthy_fleet_serves_everywhere() -> None:
+    store = healthy_store()
+    assert set(all_verdicts(store).values()) == {Verdict.SERVING}
+
+
+@pytest.mark.parametrize(
+    ("hard", "soft", "exported", "answers", "verdict"),
+    [
+        (False, False, Exported.ANNOUNCED, True, Verdict.SERVING),
+        (False, False, Exported.ANNOUNCED, False, Verdict.BLACKHOLE),
+        (False, False, Exported.DEPREFERRED, True, Verdict.DRIFT),
+        (False, False, Exported.ABSENT, True, Verdict.DRIFT),
+        (False, True, Exported.DEPREFERRED, True, Verdict.SOFT),
+        (False, True, Exported.DEPREFERRED, False, Verdict.BLACKHOLE),
+        (False, True, Exported.ANNOUNCED, True, Verdict.DRIFT),
+        (False, True, Exported.ABSENT, True, Verdict.DRIFT),
+        (True, False, Exported.ABSENT, True, Verdict.DRAINED),
+        (True, False, Exported.ABSENT, False, Verdict.DRAINED),
+        (True, False, Exported.ANNOUNCED, True, Verdict.DRIFT),
+        (True, False, Exported.ANNOUNCED, False, Verdict.BLACKHOLE),
+        (True, False, Exported.DEPREFERRED, True, Verdict.DRIFT),
+        (False, False, Exported.UNKNOWN, True, Verdict.UNKNOWN),
+    ],
+)
+def test_three_truths_make_one_verdict(
+    hard: bool, soft: bool, exported: Exported, answers: bool, verdict: Verdict
+) -> None:
+    store = healthy_store()
+    change(store, SPEAKER, drain_hard=((1, 11),) if hard else (), drain_soft=((1, 11),) if soft else ())
+    change(store, EXPORT, exported=exported)
+    if not answers:
+        silence(store, ("answer", "fra1", "192.0.2.53", "de.example"))
+    assert cell(store).verdict is verdict
+    assert (cell(store).verdict is Verdict.SERVING) == (cell(store).reason == "")
+
+
+def test_a_stopped_name_server_is_a_blackhole_on_its_own_rows_only() -> None:
+    store = healthy_store()
+    before = all_verdicts(store)
+    change(store, INSTANCE, running=False, detail="control socket: connection refused")
+    changed = changed_by(store, before)
+    assert changed.pop(("node", "fra1")) is Verdict.BLACKHOLE
+    assert changed.pop(("instance", "fra1", "de")) is Verdict.BLACKHOLE
+    assert changed.pop(("tenant", "de")) is Verdict.DEGRADED
+    assert {k[:2] for k in changed} == {("announcement", "fra1")}
+    assert {k[3] for k in changed} == {P4, "2001:db8:de::/48"}
+    assert set(changed.values()) == {Verdict.BLACKHOLE}
+
+
+def test_one_family_that_does_not_answer_is_a_blackhole_in_that_family_only() -> None:
+    store = healthy_store()
+    silence(store, ("answer", "fra1", "2001:db8:de::53", "de.example"))
+    spec = store.inventory.node("fra1")
+    by_prefix = {c.prefix: c.verdict for c in verdicts.announcements(store, spec, NOW, "de")}
+    assert by_prefix == {P4: Verdict.SERVING, "2001:db8:de::/48": Verdict.BLACKHOLE}
+
+
+def test_a_stopped_routing_daemon_wastes_the_instances_and_downs_the_node() -> None:
+    store = healthy_store()
+    before = all_verdicts(store)
+    change(store, SPEAKER, running=False, detail="bird is not running")
+    changed = changed_by(store, before)
+    assert changed.pop(("node", "fra1")) is Verdict.DOWN
+    for tenant in ("de", "nic", "enum"):
+        assert changed.pop(("instance", "fra1", tenant)) is Verdict.WASTED
+        assert changed.pop(("tenant", tenant)) is Verdict.DEGRADED
+    assert {k[:2] for k in changed} == {("announcement", "fra1")}
+    assert set(changed.values()) == {Verdict.DOWN}
+
+
+def test_one_lost_session_degrades_and_says_which() -> None:
+    store = healthy_store()
+    change(store, SESSION, state=SessionState.ACTIVE, info="Connection refused")
+    spec = store.inventory.node("fra1")
+    node = verdicts.node(store, spec, NOW)
+    assert (node.verdict, node.reason) == (Verdict.DEGRADED, "ix1_v4 Active: Connection refused (+3 more)")
+    assert cell(store).verdict is Verdict.DOWN
+    assert cell(store).exported is Exported.ABSENT
+
+
+def test_a_node_that_fell_silent_is_stale_and_says_nothing_else() -> None:
+    store = healthy_store()
+    later = NOW + 30
+    for spec in store.inventory.nodes[1:]:
+        store.apply([msgspec.structs.replace(f, at=later) for f in store if f.node == spec.name])
+    change(store, ("link", "fra1"), state=LinkState.STALE, detail="nothing for 30 s")
+    seen = all_verdicts(store, later)
+    assert seen["node", "fra1"] is Verdict.STALE
+    assert {v for k, v in seen.items() if k[1] == "fra1"} == {Verdict.STALE}
+    assert {v for k, v in seen.items() if k[0] in ("node", "instance") and k[1] != "fra1"} == {Verdict.SERVING}
+    assert cell(store, later).exported is Exported.UNKNOWN
+    assert cell(store, later).age == pytest.approx(30)
+
+
+def test_an_older_zone_is_named_on_the_odd_one_out_only() -> None:
+    store = healthy_store()
+    before = all_verdicts(store)
+    change(store, INSTANCE, serials={"de.example": SERIAL - 1})
+    changed = changed_by(store, before)
+    assert changed == {
+        ("node", "fra1"): Verdict.OLD_ZONE,
+        ("instance", "fra1", "de"): Verdict.OLD_ZONE,
+        ("tenant", "de"): Verdict.DEGRADED,
+    }
+
+
+def test_a_node_drained_on_purpose_is_drained_not_down() -> None:
+    store = healthy_store()
+    pairs = tuple((t, s) for t in (1, 2, 3) for s in (11, 12, 31, 32))
+    change(store, SPEAKER, drain_hard=pairs, drain_serial=7)
+    for fact in list(store):
+        if fact.key[:2] == ("export", "fra1"):
+            change(store, fact.key, exported=Exported.ABSENT)
+    spec = store.inventory.node("fra1")
+    assert verdicts.node(store, spec, NOW).verdict is Verdict.DRAINED
+    assert {verdicts.instance(store, spec, i, NOW).verdict for i in spec.instances} == {Verdict.DRAINED}
+    assert verdicts.tenant(store, store.inventory.tenant("de"), NOW).verdict is Verdict.SERVING
+
+
+def test_the_floor_counts_nodes_that_announce_and_answer_per_family() -> None:
+    store = healthy_store()
+    for name in ("fra1", "fra2", "ams1"):
+        silence(store, ("answer", name, "2001:db8:de::53", "de.example"))
+    verdict = verdicts.tenant(store, store.inventory.tenant("de"), NOW)
+    assert verdict.verdict is Verdict.BELOW_FLOOR
+    assert verdict.healthy == {P4: 5, "2001:db8:de::/48": 2}
+    assert "2001:db8:de::/48" in verdict.reason
+
+
+def test_a_tenant_that_no_node_serves_is_down() -> None:
+    store = healthy_store()
+    for spec in store.inventory.nodes:
+        silence(store, ("answer", spec.name, "192.0.2.53", "de.example"))
+    assert verdicts.tenant(store, store.inventory.tenant("de"), NOW).verdict is Verdict.DOWN
+
+
+@pytest.mark.parametrize("missing", [SPEAKER, SESSION, EXPORT])
+def test_what_was_never_seen_is_unknown_never_serving(missing: tuple[str, ...]) -> None:
+    whole = healthy_store()
+    store = FleetStore(whole.inventory)
+    store.apply([f for f in whole if f.key != missing])
+    assert cell(store).verdict is Verdict.UNKNOWN
+
+
+def test_unread_drain_state_is_unknown_intent() -> None:
+    store = healthy_store()
+    change(store, SPEAKER, drain_serial=None)
+    assert cell(store).intent is Intent.UNKNOWN
+    change(store, EXPORT, exported=Exported.ABSENT)
+    assert cell(store).verdict is Verdict.UNKNOWN
+
+
+def test_an_empty_store_is_unknown_everywhere() -> None:
+    store = FleetStore(healthy_store().inventory)
+    assert set(all_verdicts(store).values()) <= {Verdict.UNKNOWN}
+
+
+@pytest.mark.parametrize(
+    ("state", "verdict"),
+    [
+        (LinkState.UNTRUSTED, Verdict.UNTRUSTED),
+        (LinkState.KEY_CHANGED, Verdict.UNTRUSTED),
+        (LinkState.DENIED, Verdict.STALE),
+        (LinkState.BACKOFF, Verdict.STALE),
+    ],
+)
+def test_a_link_that_is_not_up_says_why(state: LinkState, verdict: Verdict) -> None:
+    store = healthy_store()
+    change(store, ("link", "fra1"), state=state, error="why", detail="because")
+    seen = verdicts.node(store, store.inventory.node("fra1"), NOW)
+    assert seen.verdict is verdict
+    assert seen.reason == f"{state} why because"
+
+
+def test_every_observation_kind_has_its_own_key() -> None:
+    store = healthy_store()
+    kinds: dict[str, set[type[Observation]]] = {}
+    for fact in store:
+        kinds.setdefault(fact.key[0], set()).add(type(fact))
+    assert all(len(types) == 1 for types in kinds.values())

@@ -1,0 +1,150 @@
+"""The views show what the verdicts say, in the same words on the screen and in JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import msgspec
+import pytest
+
+from anyconsole.model.facts import SessionState
+from anyconsole.model.report import render, row_value, summary
+from anyconsole.model.store import FleetStore
+from anyconsole.model.table import ASCII, UNICODE, Row, View, clean, duration, rate
+from anyconsole.model.verdicts import Verdict
+from anyconsole.model.views import spark, views
+from tests.fleet import NOW, healthy_store, inventory
+
+
+def rows_of(store: FleetStore, name: str, now: float = NOW) -> tuple[View, list[Row]]:
+    view = views(store)[name]
+    return view, view.rows(store, now)
+
+
+@pytest.mark.parametrize("name", ["fleet", "tenants", "bgp", "announcements", "catchment", "health", "qps"])
+@pytest.mark.parametrize("glyphs", [UNICODE, ASCII])
+def test_every_view_has_a_cell_per_column_full_or_empty(name: str, glyphs: object) -> None:
+    for store in (healthy_store(), FleetStore(inventory())):
+        view = views(store)[name]
+        rows = view.rows(store, NOW, glyphs)  # type: ignore[arg-type]
+        assert rows
+        assert len({row.key for row in rows}) == len(rows)
+        for row in rows:
+            assert len(row.cells) == len(view.columns)
+            json.dumps(row_value(view.columns, row), allow_nan=False)
+
+
+def test_the_fleet_puts_the_worst_first_and_says_why() -> None:
+    store = healthy_store()
+    fact = store.instance("sin1", "de")
+    assert fact is not None
+    store.apply([msgspec.structs.replace(fact, running=False, detail="named is not running")])
+    view, rows = rows_of(store, "fleet")
+    first = row_value(view.columns, rows[0])
+    assert (first["node"], first["status"]) == ("sin1", "BLACKHOLE")
+    assert first["reason"] == "de: announced, but named is not running"
+    assert [row_value(view.columns, r)["status"] for r in rows[1:]] == ["SERVING"] * 4
+
+
+def test_the_fleet_row_counts_what_is_up() -> None:
+    view, rows = rows_of(healthy_store(), "fleet")
+    value = row_value(view.columns, rows[0])
+    assert (value["sessions"], value["instances"], value["announced"], value["qps"]) == (4, 3, 12, 36.0)
+    assert [c.text for c in rows[0].cells][4:7] == ["4/4", "3/3", "12/12"]
+
+
+def test_the_matrix_names_each_tenant_in_its_own_column() -> None:
+    store = healthy_store()
+    fact = store.session("fra1", "bird", "ix1_v4")
+    assert fact is not None
+    store.apply([msgspec.structs.replace(fact, state=SessionState.ACTIVE, info="Connection refused")])
+    view, rows = rows_of(store, "bgp")
+    value = row_value(view.columns, rows[0])
+    assert (value["session"], value["tenant.de"], value["tenant.nic"], value["info"]) == (
+        "ix1_v4",
+        "DOWN",
+        "DOWN",
+        "Connection refused",
+    )
+
+
+def test_catchment_reads_the_node_out_of_the_nsid() -> None:
+    view, rows = rows_of(healthy_store(), "tenants")
+    assert next(v["catchment"] for v in (row_value(view.columns, r) for r in rows)) == {
+        "client1/v4": "fra1",
+        "client1/v6": "fra1",
+    }
+
+
+def test_the_monitoring_line_is_one_line_with_performance_data() -> None:
+    store = healthy_store()
+    assert summary(store, NOW) == (
+        0,
+        (
+            "ANYCAST OK - 5 of 5 nodes serve 3 tenants | "
+            "nodes_ok=5;;;0;5 qps=180.0;;;0 'de_nodes'=5;;;0;5 'nic_nodes'=5;;;0;5 'enum_nodes'=5;;;0;5"
+        ),
+    )
+    fact = store.session("fra1", "bird", "ix1_v4")
+    assert fact is not None
+    store.apply([msgspec.structs.replace(fact, state=SessionState.ACTIVE, info="a | pipe")])
+    code, line = summary(store, NOW)
+    assert code == 1
+    assert line.count("|") == 1
+    answer = store.instance("fra1", "de")
+    assert answer is not None
+    store.apply([msgspec.structs.replace(answer, running=False)])
+    assert summary(store, NOW)[0] == 2
+    assert summary(store, NOW + 1000)[0] == 3
+
+
+@pytest.mark.parametrize("output", ["table", "json", "csv", "markdown"])
+def test_every_output_holds_every_row(output: str) -> None:
+    view, rows = rows_of(healthy_store(), "health")
+    text = render(view.columns, rows, output, "paper", "health", NOW)
+    assert text.endswith("\n")
+    for row in rows:
+        assert row.key[1] in text
+    if output == "json":
+        document = json.loads(text)
+        assert (document["version"], document["view"], len(document["rows"])) == (1, "health", 15)
+
+
+def test_a_cell_that_a_spreadsheet_would_run_is_quoted() -> None:
+    store = healthy_store()
+    fact = store.session("fra1", "bird", "ix1_v4")
+    assert fact is not None
+    store.apply([msgspec.structs.replace(fact, state=SessionState.ACTIVE, info="=cmd()")])
+    view, rows = rows_of(store, "bgp")
+    assert "'=cmd()" in render(view.columns, rows, "csv", "paper", "bgp", NOW)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (59.9, "59s"), (61, "1m01s"), (3600, "1h00m"), (90_000, "1d1h"), (math.inf, "-"), (None, "-")],
+)
+def test_durations_use_two_units_at_most(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "0.0"), (12.34, "12.3"), (1234.0, "1234"), (12345.0, "12.3k"), (2.5e6, "2.5M")]
+)
+def test_rates_keep_three_digits(value: float, text: str) -> None:
+    assert rate(value).text == text
+
+
+def test_remote_text_is_cleaned_of_everything_a_terminal_obeys() -> None:
+    assert clean("\x1b[2Jevil\x9b31m\u202e\x00") == "[2Jevil 31m"
+    assert len(clean("x" * 10_000)) == 300
+
+
+def test_a_spark_is_as_long_as_its_series_and_blank_where_unknown() -> None:
+    assert spark((math.nan, 0.0, 5.0, 10.0), ASCII) == " .=@"
+    assert spark((0.0, 0.0), ASCII) == ".."
+
+
+def test_verdicts_on_the_screen_are_glyph_and_word() -> None:
+    _, rows = rows_of(healthy_store(), "fleet")
+    assert rows[0].cells[2].text == f"● {Verdict.SERVING}"
