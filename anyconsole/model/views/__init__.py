@@ -1,0 +1,33 @@
+"""The views: fleet, tenants, BGP, announcements, catchment, health and queries, as tables over the store.
+
+Screen and command line show these same rows. A view derives everything from facts and verdicts at the moment it is asked.
+"""
+
+from anyconsole.model.store import FleetStore
+from anyconsole.model.table import View
+from anyconsole.model.views.announcements import ANNOUNCEMENTS
+from anyconsole.model.views.bgp import bgp_view
+from anyconsole.model.views.catchment import CATCHMENT, catchment, node_of_nsid
+from anyconsole.model.views.fleet import FLEET
+from anyconsole.model.views.health import HEALTH
+from anyconsole.model.views.qps import QPS, spark
+from anyconsole.model.views.tenants import TENANTS
+
+__all__ = [
+    "ANNOUNCEMENTS",
+    "CATCHMENT",
+    "FLEET",
+    "HEALTH",
+    "QPS",
+    "TENANTS",
+    "bgp_view",
+    "catchment",
+    "node_of_nsid",
+    "spark",
+    "views",
+]
+
+
+def views(store: FleetStore) -> dict[str, View]:
+    """All views by name, in the order of the panes."""
+    return {v.name: v for v in (FLEET, TENANTS, bgp_view(store), ANNOUNCEMENTS, CATCHMENT, HEALTH, QPS)}

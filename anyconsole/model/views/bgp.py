@@ -1,0 +1,120 @@
+"""BGP: one row per session with a column per tenant, which is the announcement matrix."""
+
+from __future__ import annotations
+
+from anyconsole.model import verdicts
+from anyconsole.model.facts import Key, SessionState
+from anyconsole.model.inventory import SessionSpec, SpeakerSpec, Tenant
+from anyconsole.model.store import FleetStore
+from anyconsole.model.table import (
+    Cell,
+    Column,
+    Glyphs,
+    Level,
+    Row,
+    View,
+    duration,
+    level_of,
+    number,
+    verdict_cell,
+)
+from anyconsole.model.verdicts import Verdict
+from anyconsole.model.views.cells import text_cell
+
+
+def _session_keys(store: FleetStore) -> list[Key]:
+    return [
+        ("session", n.name, sp.name, s.name) for n in store.inventory.nodes for sp in n.speakers for s in sp.sessions
+    ]
+
+
+def _session_of(store: FleetStore, key: Key) -> tuple[SpeakerSpec, SessionSpec]:
+    for speaker in store.inventory.node(key[1]).speakers:
+        for session in speaker.sessions:
+            if (speaker.name, session.name) == key[2:4]:
+                return speaker, session
+    raise KeyError(key)
+
+
+_CELL_WORDS = {
+    Verdict.SERVING: "ann",
+    Verdict.SOFT: "soft",
+    Verdict.DRAINED: "drained",
+    Verdict.DOWN: "down",
+    Verdict.STALE: "stale",
+    Verdict.UNKNOWN: "unknown",
+}
+
+
+def _matrix_cell(store: FleetStore, key: Key, tenant: Tenant, now: float, glyphs: Glyphs) -> Cell:
+    speaker, session = _session_of(store, key)
+    spec = store.inventory.node(key[1])
+    cells = [
+        verdicts.announcement(store, spec.name, speaker, session, tenant, prefix, now)
+        for sp, s, t, prefix in verdicts.node_announcements(store, spec)
+        if sp is speaker and s is session and t is tenant
+    ]
+    if not cells:
+        return Cell("-", Level.STALE)
+    worst = min(cells, key=lambda c: c.verdict.rank)
+    return verdict_cell(worst.verdict, glyphs, _CELL_WORDS.get(worst.verdict, ""))
+
+
+def _session_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
+    speaker, session = _session_of(store, key)
+    status = store.session(key[1], speaker.name, session.name)
+    daemon = store.speaker(key[1], speaker.name)
+    if daemon is not None and store.is_fresh(daemon, now) and not daemon.running:
+        verdict, words, why = Verdict.DOWN, "DAEMON DOWN", daemon.detail
+    elif status is None:
+        verdict, words, why = Verdict.UNKNOWN, "", "not seen yet"
+    elif not store.is_fresh(status, now):
+        verdict, words, why = Verdict.STALE, "", f"was {status.state} {duration(store.age(status, now))} ago"
+    elif status.state is SessionState.ESTABLISHED:
+        verdict, words, why = Verdict.SERVING, str(status.state), status.info if status.info != status.state else ""
+    else:
+        verdict, words, why = Verdict.DOWN, str(status.state), status.info
+    shown = status if verdict in (Verdict.SERVING, Verdict.DOWN) else None
+    cells = [_matrix_cell(store, key, tenant, now, glyphs) for tenant in store.inventory.tenants]
+    rank = min([verdict.rank, *(Verdict(c.value).rank for c in cells if isinstance(c.value, str))])
+    return Row(
+        key,
+        (
+            text_cell(key[1]),
+            text_cell(session.name),
+            text_cell(session.peer),
+            Cell(session.family[2:], value=str(session.family)),
+            verdict_cell(verdict, glyphs, words),
+            *cells,
+            text_cell(shown.since if shown else ""),
+            number(shown.imported if shown else None),
+            number(shown.exported if shown else None),
+            Cell(str(session.number), value=session.number, order=session.number),
+            text_cell(why, level_of(verdict) if verdict is not Verdict.SERVING else Level.NONE),
+        ),
+        rank,
+    )
+
+
+def bgp_view(store: FleetStore) -> View:
+    """Sessions with a column per tenant of this profile."""
+    tenants = (Column(id=f"tenant.{t.name}", title=t.name, width=11) for t in store.inventory.tenants)
+    return View(
+        name="bgp",
+        title="BGP",
+        columns=(
+            Column(id="node", title="NODE", width=6),
+            Column(id="session", title="SESSION", width=10),
+            Column(id="peer", title="PEER", width=7),
+            Column(id="family", title="AF", width=3),
+            Column(id="state", title="STATE", width=13),
+            *tenants,
+            Column(id="since", title="SINCE", width=12),
+            Column(id="imported", title="IMP", width=4, right=True),
+            Column(id="exported", title="EXP", width=4, right=True),
+            Column(id="number", title="NO", width=3, right=True),
+            Column(id="info", title="WHY", width=20),
+        ),
+        keys=_session_keys,
+        row=_session_row,
+    )

@@ -1,0 +1,28 @@
+"""Cells that several views share: ages, shares and remote text."""
+
+from __future__ import annotations
+
+import math
+
+from anyconsole.model.table import Cell, Level, clean, duration
+
+__all__ = ["age_cell", "share_cell", "text_cell"]
+
+
+def age_cell(seconds: float, limit: float) -> Cell:
+    """An age, shown stale beyond `limit` seconds."""
+    stale = seconds > limit
+    known = None if math.isinf(seconds) else round(seconds, 1)
+    return Cell(duration(seconds), Level.STALE if stale else Level.NONE, known, seconds)
+
+
+def share_cell(have: int, want: int) -> Cell:
+    """So many of so many."""
+    level = Level.NONE if have == want else Level.WARN if have else Level.CRIT
+    return Cell(f"{have}/{want}", level, have, have - want)
+
+
+def text_cell(text: str, level: Level = Level.NONE) -> Cell:
+    """Text that may come from a node, cleaned."""
+    cleaned = clean(text)
+    return Cell(cleaned, level, cleaned)
