@@ -6,8 +6,8 @@ Everything here is a frozen value. `anyconsole.profile` makes it from TOML; driv
 from __future__ import annotations
 
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Protocol, TypeVar
+from functools import cached_property, lru_cache
+from ipaddress import ip_address, ip_network
 
 import msgspec
 
@@ -89,8 +89,7 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
 
     def addresses_in(self, prefix: str) -> tuple[str, ...]:
         """The service addresses that live in `prefix`."""
-        network = ip_network(prefix)
-        return tuple(a for a in self.addresses if _inside(ip_address(a), network))
+        return _addresses_in(self.addresses, prefix)
 
 
 class SessionSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,7 +191,7 @@ class GuardLimits(msgspec.Struct, frozen=True, kw_only=True):
     evidence_max_age: float = 30.0
 
 
-class Inventory(msgspec.Struct, frozen=True, kw_only=True):
+class Inventory(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A whole profile. Node, site and tenant names are unique; order is the profile's."""
 
     name: str
@@ -211,40 +210,44 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
 
     def node(self, name: str) -> NodeSpec:
         """The node called `name`. Raises KeyError."""
-        return _named(self.nodes, name)
+        return self._nodes[name]
 
     def tenant(self, name: str) -> Tenant:
         """The tenant called `name`. Raises KeyError."""
-        return _named(self.tenants, name)
+        return self._tenants[name]
 
     def site(self, name: str) -> Site:
         """The site called `name`. Raises KeyError."""
-        return _named(self.sites, name)
+        return self._sites[name]
 
     def peer(self, name: str) -> Peer:
         """The peer called `name`. Raises KeyError."""
-        return _named(tuple(p for i in self.interconnects for p in i.peers), name)
+        return self._peers[name]
+
+    @cached_property
+    def _nodes(self) -> dict[str, NodeSpec]:
+        return {n.name: n for n in self.nodes}
+
+    @cached_property
+    def _sites(self) -> dict[str, Site]:
+        return {s.name: s for s in self.sites}
+
+    @cached_property
+    def _tenants(self) -> dict[str, Tenant]:
+        return {t.name: t for t in self.tenants}
+
+    @cached_property
+    def _peers(self) -> dict[str, Peer]:
+        return {p.name: p for i in self.interconnects for p in i.peers}
 
 
+@lru_cache(maxsize=65536)
 def family_of(text: str) -> Family:
     """The family of an address or a prefix in text. Raises ValueError."""
     return Family.IPV6 if ip_network(text, strict=False).version == 6 else Family.IPV4
 
 
-def _inside(address: IPv4Address | IPv6Address, network: IPv4Network | IPv6Network) -> bool:
-    return address.version == network.version and address in network
-
-
-class _HasName(Protocol):
-    @property
-    def name(self) -> str: ...
-
-
-_T = TypeVar("_T", bound=_HasName)
-
-
-def _named(items: tuple[_T, ...], name: str) -> _T:
-    for item in items:
-        if item.name == name:
-            return item
-    raise KeyError(name)
+@lru_cache(maxsize=65536)
+def _addresses_in(addresses: tuple[str, ...], prefix: str) -> tuple[str, ...]:
+    network = ip_network(prefix)
+    return tuple(a for a in addresses if ip_address(a) in network)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -41,6 +41,7 @@ SERIES_LENGTH = 300
 """Samples kept per series; at one a second, five minutes."""
 
 _F = TypeVar("_F", bound=Observation)
+_V = TypeVar("_V")
 
 
 class ChangeSet(msgspec.Struct, frozen=True):
@@ -64,11 +65,14 @@ class FleetStore:
         self.refused = 0
         self._facts: dict[Key, Observation] = {}
         self._by_node: dict[str, set[Key]] = {}
-        self._fresh: dict[tuple[str, str], float] = {}
+        self._fresh: dict[str, dict[str, float]] = {}
         self._series: dict[tuple[str, str], deque[float]] = {}
+        self._memo: dict[tuple[str, ...], Any] = {}
+        self._memo_at = math.nan
 
     def apply(self, updates: Iterable[Update]) -> ChangeSet:
         """Take facts, beats and removals in order; equal facts only make the evidence fresher."""
+        self._memo_at = math.nan
         changed: set[Key] = set()
         gone: set[Key] = set()
         beaten: set[str] = set()
@@ -105,8 +109,9 @@ class FleetStore:
         return True
 
     def _freshen(self, node: str, section: str, at: float) -> None:
-        if at > self._fresh.get((node, section), -math.inf):
-            self._fresh[node, section] = at
+        sections = self._fresh.setdefault(node, {})
+        if at > sections.get(section, -math.inf):
+            sections[section] = at
 
     # --- reading
 
@@ -162,15 +167,15 @@ class FleetStore:
 
     def seen_at(self, fact: Observation) -> float:
         """When the fact was last known to be true (epoch seconds)."""
-        return max(fact.at, self._fresh.get((fact.node, fact.section), -math.inf))
+        return max(fact.at, self._fresh.get(fact.node, {}).get(fact.section, -math.inf))
 
     def section_seen_at(self, node: str, section: str) -> float | None:
         """When a section of a node was last looked at; None if never."""
-        return self._fresh.get((node, section))
+        return self._fresh.get(node, {}).get(section)
 
     def sections(self, node: str) -> dict[str, float]:
         """All sections of a node with the time they were last looked at."""
-        return {section: at for (name, section), at in self._fresh.items() if name == node}
+        return dict(self._fresh.get(node, {}))
 
     def age(self, fact: Observation, now: float) -> float:
         """Seconds since the fact was last known to be true."""
@@ -193,6 +198,15 @@ class FleetStore:
         """True while our connection to the node is up and its evidence flows."""
         link = self.link(node)
         return link is not None and link.state is LinkState.LIVE
+
+    def once(self, now: float, key: tuple[str, ...], compute: Callable[[], _V]) -> _V:
+        """`compute()`, done once for the same `now` and unchanged facts: for figures over the whole fleet that many rows need."""
+        if now != self._memo_at:
+            self._memo, self._memo_at = {}, now
+        if key not in self._memo:
+            self._memo[key] = compute()
+        value: _V = self._memo[key]
+        return value
 
     # --- query rates
 

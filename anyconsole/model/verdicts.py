@@ -148,14 +148,18 @@ def answering(
 
 def current_serial(store: FleetStore, zone: str, tenant: Tenant, now: float) -> int | None:
     """The SOA serial that most instances have of a zone (the higher one if two are equally frequent); None if none is known."""
-    counts = Counter(
-        status.serials[zone]
-        for spec in store.inventory.nodes
-        if (status := store.instance(spec.name, tenant.name)) is not None
-        and store.is_fresh(status, now)
-        and zone in status.serials
-    )
-    return max(counts, key=lambda serial: (counts[serial], serial), default=None)
+
+    def count() -> int | None:
+        counts = Counter(
+            status.serials[zone]
+            for spec in store.inventory.nodes
+            if (status := store.instance(spec.name, tenant.name)) is not None
+            and store.is_fresh(status, now)
+            and zone in status.serials
+        )
+        return max(counts, key=lambda serial: (counts[serial], serial), default=None)
+
+    return store.once(now, ("serial", tenant.name, zone), count)
 
 
 # --- announcements

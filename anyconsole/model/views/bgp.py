@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anyconsole.model import verdicts
 from anyconsole.model.facts import Key, SessionState
-from anyconsole.model.inventory import SessionSpec, SpeakerSpec, Tenant
+from anyconsole.model.inventory import SessionSpec, SpeakerSpec, Tenant, family_of
 from anyconsole.model.store import FleetStore
 from anyconsole.model.table import (
     Cell,
@@ -48,12 +48,9 @@ _CELL_WORDS = {
 
 def _matrix_cell(store: FleetStore, key: Key, tenant: Tenant, now: float, glyphs: Glyphs) -> Cell:
     speaker, session = _session_of(store, key)
-    spec = store.inventory.node(key[1])
-    cells = [
-        verdicts.announcement(store, spec.name, speaker, session, tenant, prefix, now)
-        for sp, s, t, prefix in verdicts.node_announcements(store, spec)
-        if sp is speaker and s is session and t is tenant
-    ]
+    hosted = any(i.tenant == tenant.name for i in store.inventory.node(key[1]).instances)
+    prefixes = [p for p in tenant.prefixes if family_of(p) is session.family] if hosted else []
+    cells = [verdicts.announcement(store, key[1], speaker, session, tenant, prefix, now) for prefix in prefixes]
     if not cells:
         return Cell("-", Level.STALE)
     worst = min(cells, key=lambda c: c.verdict.rank)
