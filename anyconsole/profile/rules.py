@@ -1,0 +1,180 @@
+"""What must hold between the parts of a profile: unique names and numbers, prefixes of their own, jump chains that end, sane limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import TypeVar
+
+from anyconsole.model.inventory import Family, Interconnect, Inventory, NodeSpec, SoftRecipe, Tenant, Vantage
+from anyconsole.profile.report import Report, element, inside
+
+__all__ = ["SessionNumbers", "check_rules", "jump_loop"]
+
+_T = TypeVar("_T")
+Placed = tuple[str, _T]
+"""A part of the profile behind its key path."""
+
+
+class SessionNumbers:
+    """Who has which session number. It must mean the same neighbour and family on every node, or a drain takes out the wrong session."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._owners: dict[int, tuple[str, Family]] = {}
+
+    def claim(self, where: str, number: int, peer: str, family: Family) -> None:
+        """Note that sessions of `family` with `peer` have this number; report it if another peer's or family's have."""
+        owner = self._owners.setdefault(number, (peer, family))
+        if owner != (peer, family):
+            self._report.add(where, f'is already the number of peer "{owner[0]}" for {owner[1]}', number)
+
+
+def check_rules(
+    inventory: Inventory,
+    sites: list[str],
+    interconnects: list[Placed[Interconnect]],
+    tenants: list[Placed[Tenant]],
+    nodes: list[Placed[NodeSpec]],
+    vantages: list[Placed[Vantage]],
+    report: Report,
+) -> None:
+    """Report what can't be right although each part is.
+
+    Args:
+        inventory: All parts.
+        sites: Key paths of the inventory's sites.
+        interconnects: Interconnects with their key paths.
+        tenants: Tenants with their key paths.
+        nodes: Nodes with their key paths.
+        vantages: Vantage points with their key paths.
+        report: Takes what is wrong.
+    """
+    _unique(zip(sites, inventory.sites, strict=True), "name", lambda site: site.name, report)
+    _unique(interconnects, "name", lambda interconnect: interconnect.name, report)
+    _unique(tenants, "name", lambda tenant: tenant.name, report)
+    _unique(tenants, "number", lambda tenant: tenant.number, report)
+    # One name means one host everywhere: in the journal, on the command line, in the SSH pool.
+    hosts: list[Placed[NodeSpec | Vantage]] = [*nodes, *vantages]
+    _unique(hosts, "name", lambda host: host.name, report)
+    _unique(hosts, "address", lambda host: host.address, report)
+    _check_peers(interconnects, report)
+    for where, tenant in tenants:
+        _check_addresses(where, tenant, len(inventory.sites), report)
+    _check_overlaps(tenants, report)
+    _check_jumps(inventory, hosts, report)
+    _check_limits(inventory, report)
+    if not nodes:
+        report.add("node", "is missing: a profile needs at least one [[node]]")
+
+
+def jump_loop(start: str, chains: Mapping[str, Iterable[str]]) -> list[str]:
+    """The way from a host through its jump hosts back to itself, or nothing.
+
+    Args:
+        start: The host.
+        chains: The jump hosts of each host that has some.
+    """
+    came_from: dict[str, str] = {}
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        for jump in chains.get(name, ()):
+            if jump == start:
+                way = [name]
+                while way[-1] != start:
+                    way.append(came_from[way[-1]])
+                return [*reversed(way), start]
+            if jump not in came_from:
+                came_from[jump] = name
+                waiting.append(jump)
+    return []
+
+
+def _unique(items: Iterable[Placed[_T]], key: str, value_of: Callable[[_T], Hashable], report: Report) -> None:
+    seen: dict[Hashable, str] = {}
+    for where, item in items:
+        value = value_of(item)
+        # What was broken is empty and has been reported.
+        if value in {"", 0}:
+            continue
+        if value in seen:
+            report.add(inside(where, key), f"{seen[value]} has the same {key}", value)
+        else:
+            seen[value] = where
+
+
+def _check_peers(interconnects: list[Placed[Interconnect]], report: Report) -> None:
+    peers = [
+        (element(inside(where, "peer"), index, peer.name), peer)
+        for where, interconnect in interconnects
+        for index, peer in enumerate(interconnect.peers)
+    ]
+    _unique(peers, "name", lambda peer: peer.name, report)
+    for where, peer in peers:
+        if SoftRecipe.COMMUNITY in peer.soft and not peer.community:
+            report.add(inside(where, "community"), 'is missing: soft has "community", which one is it?')
+
+
+def _check_addresses(where: str, tenant: Tenant, sites: int, report: Report) -> None:
+    networks = [ip_network(prefix) for prefix in tenant.prefixes]
+    for index, text in enumerate(tenant.addresses):
+        address = ip_address(text)
+        if not any(address.version == network.version and address in network for network in networks):
+            problem = f"is in none of the tenant's prefixes ({', '.join(tenant.prefixes) or 'there are none'})"
+            report.add(element(inside(where, "addresses"), index), problem, text)
+    for key, items in (("addresses", tenant.addresses), ("zones", tenant.zones)):
+        _unique([(element(inside(where, key), i), item) for i, item in enumerate(items)], "value", str.lower, report)
+    if tenant.min_sites > sites:
+        report.add(inside(where, "min_sites"), f"the profile has only {sites} sites", tenant.min_sites)
+
+
+def _check_overlaps(tenants: list[Placed[Tenant]], report: Report) -> None:
+    """Prefixes of different tenants must be apart; those of one tenant may be nested, but not listed twice."""
+    placed = [
+        (ip_network(prefix), tenant.name, element(inside(where, "prefixes"), index))
+        for where, tenant in tenants
+        for index, prefix in enumerate(tenant.prefixes)
+    ]
+    placed.sort(key=lambda item: (item[0].version, int(item[0].network_address), item[0].prefixlen))
+    around: list[tuple[IPv4Network | IPv6Network, str, str]] = []
+    for network, owner, where in placed:
+        # Sorted like this, whatever doesn't reach up to this network reaches none that follows.
+        while around and (
+            around[-1][0].version != network.version
+            or int(around[-1][0].broadcast_address) < int(network.network_address)
+        ):
+            around.pop()
+        for other, other_owner, _ in around:
+            if other_owner != owner:
+                report.add(where, f'overlaps {other} of tenant "{other_owner}"', str(network))
+            elif other == network:
+                report.add(where, "is listed twice", str(network))
+        around.append((network, owner, where))
+
+
+def _check_jumps(inventory: Inventory, hosts: list[Placed[NodeSpec | Vantage]], report: Report) -> None:
+    default = inventory.ssh.jump
+    for index, name in enumerate(default):
+        if name in default[:index]:
+            report.add(element(inside("ssh", "jump"), index), "is twice in the chain", name)
+    chains = {host.name: default if host.jump is None else host.jump for _, host in hosts}
+    for where, host in hosts:
+        at = inside(where, "jump")
+        if host.jump and len(set(host.jump)) < len(host.jump):
+            report.add(at, "has a host twice in the chain", host.jump)
+        if loop := jump_loop(host.name, chains):
+            problem = (
+                f"jumps in a circle ({' -> '.join(loop)}): `jump = []` on the jump host makes it be reached directly"
+            )
+            report.add(at, problem, chains[host.name])
+
+
+def _check_limits(inventory: Inventory, report: Report) -> None:
+    poll = inventory.poll
+    if poll.stale <= poll.probe:
+        report.add(
+            "poll.stale", f"must be longer than poll.probe, {poll.probe} s, or everything is always stale", poll.stale
+        )
+    if poll.drop <= poll.stale:
+        report.add("poll.drop", f"must be longer than poll.stale, {poll.stale} s", poll.drop)
