@@ -409,21 +409,23 @@ def tenant(store: FleetStore, tenant_spec: Tenant, now: float) -> TenantVerdict:
     def say(verdict: Verdict, reason: str) -> TenantVerdict:
         return TenantVerdict(tenant_spec.name, verdict, reason, counts, len(hosts), sites)
 
-    if verdicts and all(v.verdict is Verdict.UNKNOWN for v in verdicts):
-        return say(Verdict.UNKNOWN, "not seen yet")
+    unseen = [v for v in verdicts if v.verdict is Verdict.UNKNOWN]
     for prefix, count in counts.items():
-        if count == 0:
+        if count < floor and count + len(unseen) >= floor:
+            return say(Verdict.UNKNOWN, f"{len(unseen)} of {len(hosts)} nodes not seen yet")
+        if count == 0 and hosts:
             return say(Verdict.DOWN, f"{prefix} is served by no node")
         if count < floor:
             return say(Verdict.BELOW_FLOOR, f"{prefix} is served by {count} nodes, the floor is {floor}")
     if sites < tenant_spec.min_sites:
+        if unseen:
+            return say(Verdict.UNKNOWN, f"{len(unseen)} of {len(hosts)} nodes not seen yet")
         return say(Verdict.BELOW_FLOOR, f"served from {sites} sites, at least {tenant_spec.min_sites} are wanted")
     troubled = [v for v in verdicts if v.verdict not in (Verdict.SERVING, Verdict.DRAINED, Verdict.SOFT)]
     if troubled:
         first = min(troubled, key=lambda v: v.verdict.rank)
-        return say(
-            Verdict.DEGRADED,
-            f"{first.node} {first.verdict}" + (f" (+{len(troubled) - 1} more)" if len(troubled) > 1 else ""),
-        )
+        more = f" (+{len(troubled) - 1} more)" if len(troubled) > 1 else ""
+        overall = Verdict.UNKNOWN if first.verdict is Verdict.UNKNOWN else Verdict.DEGRADED
+        return say(overall, f"{first.node} {first.verdict}{more}")
     drained = sum(v.verdict in (Verdict.DRAINED, Verdict.SOFT) for v in verdicts)
     return say(Verdict.SERVING, f"{drained} of {len(hosts)} nodes drained" if drained else "")

@@ -189,6 +189,17 @@ def test_a_tenant_that_no_node_serves_is_down() -> None:
     assert verdicts.tenant(store, store.inventory.tenant("de"), NOW).verdict is Verdict.DOWN
 
 
+def test_nodes_that_were_not_seen_yet_are_no_alarm_but_nodes_that_fell_silent_are() -> None:
+    whole = healthy_store()
+    tenant = whole.inventory.tenant("de")
+    starting = FleetStore(whole.inventory)
+    starting.apply([f for f in whole if f.node == "fra1"])
+    assert verdicts.tenant(starting, tenant, NOW).verdict is Verdict.UNKNOWN
+    later = NOW + 30
+    whole.apply([msgspec.structs.replace(f, at=later) for f in whole if f.node in ("fra1", "client1")])
+    assert verdicts.tenant(whole, tenant, later).verdict is Verdict.BELOW_FLOOR
+
+
 @pytest.mark.parametrize("missing", [SPEAKER, SESSION, EXPORT])
 def test_what_was_never_seen_is_unknown_never_serving(missing: tuple[str, ...]) -> None:
     whole = healthy_store()

@@ -83,7 +83,7 @@ def _session_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row
             Cell(session.family[2:], value=str(session.family)),
             verdict_cell(verdict, glyphs, words),
             *cells,
-            text_cell(shown.since if shown else ""),
+            text_cell(shown.since.partition(".")[0] if shown else ""),
             number(shown.imported if shown else None),
             number(shown.exported if shown else None),
             Cell(str(session.number), value=session.number, order=session.number),

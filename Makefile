@@ -1,0 +1,53 @@
+# Everything a contributor needs: `make lab` to see it, `make test` to test it, `make check` before a commit (it is what CI runs).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CODE := anyconsole tests benchmarks docs
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test check lint format debian lock clean
+
+help: ## say what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+lab: debian $(VENV)/run ## install what is missing, build the lab network and open the console on it
+	$(BIN)/anyconsole lab up
+	$(BIN)/anyconsole --profile lab
+
+test: debian $(VENV)/dev ## install what is missing and run all the tests
+	$(BIN)/python -m pytest
+
+check: lint test ## what CI runs: format, lint, types, import contracts, tests
+
+lint: debian $(VENV)/dev ## format, lint, types and import contracts, without the tests
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/dev ## format the code and mend what can be mended
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+debian: ## install the Debian packages that lab and tests need; starts and enables no service
+	@scripts/install-debian
+
+lock: $(VENV)/dev ## write the lock files anew from pyproject.toml
+	$(BIN)/pip install uv
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -o requirements-dev.lock
+
+clean: ## remove the environment and what tools left behind
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/pip: | debian
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run: requirements.lock pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/dev: requirements-dev.lock $(VENV)/run
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@

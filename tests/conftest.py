@@ -1,0 +1,31 @@
+"""What all tests share: one lab per run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from anyconsole.lab import Lab, requirements
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """A lab of this run's own, built when the first test asks for it and removed after the last. Skips where none can be built."""
+    if reason := requirements.unmet():
+        pytest.skip(reason)
+    built = Lab(f"t{os.getpid()}")
+    try:
+        built.up()
+        yield built
+    finally:
+        built.down()
+
+
+@pytest.fixture
+def breakable_lab(lab: Lab) -> Iterator[Lab]:
+    """The lab, whole; whatever the test breaks in it is healed afterwards."""
+    yield lab
+    lab.heal()
+    lab.wait_until_well()
