@@ -188,6 +188,8 @@ class FleetStore:
     def max_age(self, section: str) -> float:
         """Seconds after which evidence of this section is stale: the profile's `stale`, plus two rounds of the slower rhythms."""
         poll = self.inventory.poll
+        if section == "link":  # our own knowledge of our own connection does not age
+            return math.inf
         if section == "dns":
             return poll.stale + 2 * poll.dns
         if section == "prometheus":

@@ -13,13 +13,13 @@ from enum import StrEnum
 
 import msgspec
 
-from anyconsole.model.facts import Chroot, Exported, InstanceStatus, LinkState, SessionState
+from anyconsole.model.facts import Chroot, Exported, InstanceStatus, Link, LinkState, SessionState, SpeakerStatus
 from anyconsole.model.inventory import InstanceSpec, NodeSpec, SessionSpec, SpeakerSpec, Tenant, family_of
 from anyconsole.model.store import FleetStore
 
 __all__ = [
     "AnnouncementVerdict", "InstanceVerdict", "Intent", "NodeVerdict", "TenantVerdict", "Verdict", "announcement", "announcements",
-    "answering", "current_serial", "instance", "intended", "node", "node_announcements", "tenant", "worst",
+    "answering", "current_serial", "instance", "intended", "node", "node_announcements", "not_running", "tenant", "worst",
 ]  # fmt: skip
 
 _CLOCK_TOLERANCE = 2.0
@@ -133,7 +133,7 @@ def answering(
     """Whether the instance answers, asked from its own node: (yes, no or not known, and the reason)."""
     status = store.instance(node_name, tenant.name)
     if status is not None and not status.running and store.is_fresh(status, now):
-        return False, status.detail or f"{status.daemon} is not running"
+        return False, not_running(status)
     seen = 0
     for address in addresses:
         for zone in tenant.zones:
@@ -160,6 +160,11 @@ def current_serial(store: FleetStore, zone: str, tenant: Tenant, now: float) -> 
         return max(counts, key=lambda serial: (counts[serial], serial), default=None)
 
     return store.once(now, ("serial", tenant.name, zone), count)
+
+
+def not_running(status: InstanceStatus | SpeakerStatus) -> str:
+    """Which daemon is not running, and how that was seen."""
+    return f"{status.daemon} is not running" + (f" ({status.detail})" if status.detail else "")
 
 
 # --- announcements
@@ -213,7 +218,7 @@ def announcement(
     if not store.is_fresh(status, now):
         return say(Verdict.STALE, "no fresh evidence", Exported.UNKNOWN)
     if not status.running:
-        return say(Verdict.DOWN, status.detail or f"{status.daemon} is not running", Exported.ABSENT)
+        return say(Verdict.DOWN, not_running(status), Exported.ABSENT)
     bgp = store.session(node_name, speaker.name, session.name)
     if bgp is None or not store.is_fresh(bgp, now):
         return say(Verdict.UNKNOWN, "session not seen yet", Exported.UNKNOWN)
@@ -274,7 +279,7 @@ def instance(store: FleetStore, spec: NodeSpec, instance_spec: InstanceSpec, now
     if Verdict.BLACKHOLE in verdicts:
         return say(Verdict.BLACKHOLE, next(c.reason for c in cells if c.verdict is Verdict.BLACKHOLE))
     if not status.running:
-        return say(Verdict.DOWN, status.detail or f"{status.daemon} is not running")
+        return say(Verdict.DOWN, not_running(status))
     answers, why = answering(store, spec.name, tenant_spec, tenant_spec.addresses, now)
     if answers is False:
         return say(Verdict.DOWN, why)
@@ -328,20 +333,17 @@ _LINK_VERDICTS = {
 def node(store: FleetStore, spec: NodeSpec, now: float) -> NodeVerdict:
     """The verdict of one node."""
     link = store.link(spec.name)
-    seen = max(store.sections(spec.name).values(), default=-math.inf)
-    if link is not None and store.section_seen_at(spec.name, "host") is None:
-        seen = -math.inf
-    age = now - seen if seen > -math.inf else math.inf
+    seen = store.section_seen_at(spec.name, "host")
+    age = math.inf if seen is None else max(0.0, now - seen)
 
     def say(verdict: Verdict, reason: str) -> NodeVerdict:
-        return NodeVerdict(spec.name, verdict, reason, max(0.0, age))
+        return NodeVerdict(spec.name, verdict, reason, age)
 
     if link is None:
         return say(Verdict.UNKNOWN, "not connected yet")
     if link.state is not LinkState.LIVE:
-        never = store.section_seen_at(spec.name, "host") is None
-        verdict = _LINK_VERDICTS.get(link.state, Verdict.UNKNOWN if never and not link.error else Verdict.STALE)
-        return say(verdict, " ".join(w for w in (str(link.state), link.error, link.detail) if w))
+        unseen = seen is None and not link.error
+        return say(_LINK_VERDICTS.get(link.state, Verdict.UNKNOWN if unseen else Verdict.STALE), _link_words(link))
     reasons: list[tuple[Verdict, str]] = []
     for speaker in spec.speakers:
         status = store.speaker(spec.name, speaker.name)
@@ -350,7 +352,7 @@ def node(store: FleetStore, spec: NodeSpec, now: float) -> NodeVerdict:
         elif not store.is_fresh(status, now):
             reasons.append((Verdict.STALE, f"{speaker.name} does not answer"))
         elif not status.running:
-            reasons.append((Verdict.DOWN, status.detail or f"{status.daemon} is not running"))
+            reasons.append((Verdict.DOWN, not_running(status)))
         else:
             reasons.extend(_session_troubles(store, spec.name, speaker))
             if status.pending:
@@ -369,6 +371,13 @@ def node(store: FleetStore, spec: NodeSpec, now: float) -> NodeVerdict:
         return say(Verdict.SERVING, f"{len(same)} of {len(spec.instances)} tenants drained")
     more = f" (+{len(same) - 1} more)" if len(same) > 1 else ""
     return say(first[0], (same[0][1] + more) if same else "")
+
+
+def _link_words(link: Link) -> str:
+    """Why a node is out of reach: the driver's own words without the node's name, which stands beside them."""
+    why = link.detail.removeprefix(f"{link.node}: ")
+    state = "" if link.state is LinkState.STALE else f"{link.state}: " if why or link.error else str(link.state)
+    return state + (why or link.error)
 
 
 def _session_troubles(store: FleetStore, node_name: str, speaker: SpeakerSpec) -> list[tuple[Verdict, str]]:

@@ -235,7 +235,7 @@ def test_a_link_that_is_not_up_says_why(state: LinkState, verdict: Verdict) -> N
     change(store, ("link", "fra1"), state=state, error="why", detail="because")
     seen = verdicts.node(store, store.inventory.node("fra1"), NOW)
     assert seen.verdict is verdict
-    assert seen.reason == f"{state} why because"
+    assert seen.reason == f"{state}: because"
 
 
 def test_every_observation_kind_has_its_own_key() -> None:

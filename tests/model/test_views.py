@@ -8,7 +8,7 @@ import math
 import msgspec
 import pytest
 
-from anyconsole.model.facts import SessionState
+from anyconsole.model.facts import LinkState, SessionState
 from anyconsole.model.report import render, row_value, summary
 from anyconsole.model.store import FleetStore
 from anyconsole.model.table import ASCII, UNICODE, Row, View, clean, duration, rate
@@ -39,12 +39,27 @@ def test_the_fleet_puts_the_worst_first_and_says_why() -> None:
     store = healthy_store()
     fact = store.instance("sin1", "de")
     assert fact is not None
-    store.apply([msgspec.structs.replace(fact, running=False, detail="named is not running")])
+    store.apply([msgspec.structs.replace(fact, running=False, detail="connection refused")])
     view, rows = rows_of(store, "fleet")
     first = row_value(view.columns, rows[0])
     assert (first["node"], first["status"]) == ("sin1", "BLACKHOLE")
-    assert first["reason"] == "de: announced, but named is not running"
+    assert first["reason"] == "de: announced, but nsd is not running (connection refused)"
     assert [row_value(view.columns, r)["status"] for r in rows[1:]] == ["SERVING"] * 4
+
+
+def test_what_a_silent_node_has_is_unknown_not_none() -> None:
+    store = healthy_store()
+    link = store.link("fra1")
+    assert link is not None
+    store.apply(
+        [msgspec.structs.replace(link, state=LinkState.STALE, error="timeout", detail="fra1: nothing heard for 40 s")]
+    )
+    view, rows = rows_of(store, "fleet", NOW + 40)
+    row = next(r for r in rows if r.key == ("node", "fra1"))
+    value = row_value(view.columns, row)
+    assert (value["status"], value["reason"], value["age"]) == ("STALE", "nothing heard for 40 s", 40.0)
+    assert (value["sessions"], value["instances"], value["announced"], value["load"]) == (None, None, None, None)
+    assert [c.text for c in row.cells][4:7] == ["?/4", "?/3", "?/12"]
 
 
 def test_the_fleet_row_counts_what_is_up() -> None:

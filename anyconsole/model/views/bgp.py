@@ -62,7 +62,7 @@ def _session_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row
     status = store.session(key[1], speaker.name, session.name)
     daemon = store.speaker(key[1], speaker.name)
     if daemon is not None and store.is_fresh(daemon, now) and not daemon.running:
-        verdict, words, why = Verdict.DOWN, "DAEMON DOWN", daemon.detail
+        verdict, words, why = Verdict.DOWN, "DAEMON DOWN", verdicts.not_running(daemon)
     elif status is None:
         verdict, words, why = Verdict.UNKNOWN, "", "not seen yet"
     elif not store.is_fresh(status, now):

@@ -29,18 +29,11 @@ def _node_keys(store: FleetStore) -> list[Key]:
 def _node_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
     spec = store.inventory.node(key[1])
     verdict = verdicts.node(store, spec, now)
-    sessions = [s for sp in spec.speakers for s in sp.sessions]
-    up = sum(
-        (b := store.session(spec.name, sp.name, s.name)) is not None
-        and b.state is SessionState.ESTABLISHED
-        and store.is_fresh(b, now)
-        for sp in spec.speakers
-        for s in sp.sessions
-    )
-    running = sum(
-        (i := store.instance(spec.name, x.tenant)) is not None and i.running and store.is_fresh(i, now)
-        for x in spec.instances
-    )
+    unknown = verdict.verdict in (Verdict.STALE, Verdict.UNKNOWN, Verdict.UNTRUSTED)
+    sessions = [store.session(spec.name, sp.name, s.name) for sp in spec.speakers for s in sp.sessions]
+    up = sum(s is not None and s.state is SessionState.ESTABLISHED and store.is_fresh(s, now) for s in sessions)
+    processes = [store.instance(spec.name, i.tenant) for i in spec.instances]
+    running = sum(p is not None and p.running and store.is_fresh(p, now) for p in processes)
     cells = verdicts.announcements(store, spec, now)
     sent = sum(c.exported in (Exported.ANNOUNCED, Exported.DEPREFERRED) for c in cells)
     drained = sum(c.intent in (Intent.HARD, Intent.SOFT) for c in cells)
@@ -56,9 +49,11 @@ def _node_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
             text_cell(spec.site),
             verdict_cell(verdict.verdict, glyphs),
             rate(sum(rates) if rates else None),
-            share_cell(up, len(sessions)),
-            share_cell(running, len(spec.instances)),
-            share_cell(sent, len(cells)) if not drained else Cell(f"{sent}/{len(cells)}", value=sent, order=sent),
+            share_cell(None if unknown else up, len(sessions)),
+            share_cell(None if unknown else running, len(processes)),
+            Cell(f"{sent}/{len(cells)}", value=sent, order=sent)
+            if drained and not unknown
+            else share_cell(None if unknown else sent, len(cells)),
             drain,
             number(known.load1 if known else None, 2),
             size(known.mem_available if known else None),
