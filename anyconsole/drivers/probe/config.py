@@ -1,0 +1,106 @@
+"""What a node's probe needs to know, taken from the profile: JSON-able, nothing secret in it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+from anyconsole.drivers.dnswire import soa_query
+from anyconsole.drivers.plugins import name_server, speaker
+from anyconsole.model.inventory import InstanceSpec, Inventory, NodeSpec, SpeakerSpec, Tenant, Vantage
+
+__all__ = ["probe_config", "vantage_config"]
+
+_MIN_DNS_PERIOD = 1.5
+"""Seconds. With a primary zone's serial asked for every 3 s beside it, an address is asked at most once a second from its node."""
+
+
+def probe_config(inventory: Inventory, node: NodeSpec) -> dict[str, Any]:
+    """The configuration of the probe on `node`: its speakers, instances, service addresses and DNS questions.
+
+    Raises:
+        PluginError: a speaker or name server of a kind nobody has a driver for.
+    """
+    tenants = _hosted(inventory, node)
+    config = _base(inventory, node.name, [a for t in tenants for a in t.addresses], tenants)
+    config["dns"]["period"] = max(_MIN_DNS_PERIOD, inventory.poll.dns)
+    config["speakers"] = [_speaker(inventory, s, tenants) for s in node.speakers]
+    config["instances"] = [_instance(inventory, i) for i in node.instances]
+    return config
+
+
+def vantage_config(inventory: Inventory, vantage: Vantage) -> dict[str, Any]:
+    """The configuration of the probe on a vantage point: its host, and the DNS questions about every tenant."""
+    return _base(inventory, vantage.name, [], inventory.tenants)
+
+
+def _base(inventory: Inventory, name: str, addresses: list[str], asked: Iterable[Tenant]) -> dict[str, Any]:
+    spread = zlib.crc32(name.encode())
+    return {
+        "v": 1,
+        "node": name,
+        "hz": 1.0 / inventory.poll.probe,
+        "phase": (spread % 1000) / 1000 * inventory.poll.probe,
+        "key_every": 50 + spread % 21,
+        "host": {"section": "host", "addresses": addresses},
+        "speakers": [],
+        "instances": [],
+        "dns": {"section": "dns", "period": max(1.0, inventory.poll.dns), "questions": _questions(asked)},
+    }
+
+
+def _hosted(inventory: Inventory, node: NodeSpec) -> list[Tenant]:
+    names = {i.tenant for i in node.instances}
+    return [t for t in inventory.tenants if t.name in names]
+
+
+def _questions(tenants: Iterable[Tenant]) -> list[dict[str, str]]:
+    return [
+        {"tenant": t.name, "address": a, "zone": z, "wire": soa_query(z).hex()}
+        for t in tenants
+        for a in t.addresses
+        for z in t.zones
+    ]
+
+
+def _speaker(inventory: Inventory, spec: SpeakerSpec, tenants: Iterable[Tenant]) -> dict[str, Any]:
+    sessions = []
+    for session in spec.sessions:
+        peer = inventory.peer(session.peer)
+        sessions.append(
+            {
+                "name": session.name,
+                "peer": peer.name,
+                "asn": peer.asn,
+                "family": str(session.family),
+                "number": session.number,
+                "community": peer.community,
+            }
+        )
+    return {
+        "section": spec.name,
+        "speaker": spec.name,
+        "module": speaker(spec.kind).__name__,
+        "socket": spec.socket,
+        "sessions": sessions,
+        "tenants": [{"name": t.name, "number": t.number, "prefixes": list(t.prefixes)} for t in tenants],
+    }
+
+
+def _instance(inventory: Inventory, spec: InstanceSpec) -> dict[str, Any]:
+    tenant = inventory.tenant(spec.tenant)
+    zones = [z.rstrip(".").lower() or "." for z in tenant.zones]
+    soa = {}
+    if tenant.addresses:
+        soa = {z: {"address": tenant.addresses[0], "wire": soa_query(z).hex()} for z in zones}
+    return {
+        "section": f"{spec.kind}:{spec.tenant}",
+        "tenant": spec.tenant,
+        "module": name_server(spec.kind).__name__,
+        "control": spec.control,
+        "chroot": spec.chroot,
+        "pid_file": spec.pid_file,
+        "zones": zones,
+        "soa": soa,
+    }

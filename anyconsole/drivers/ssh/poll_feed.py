@@ -1,0 +1,114 @@
+"""Polling over SSH where a host can't run the probe: the same collectors, driven from here, with the same facts at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import asyncssh
+
+from anyconsole.drivers.ask import Ask, CollectError, Reply, Row, Run
+from anyconsole.drivers.parse_error import ParseError
+from anyconsole.drivers.probe.collect import Section, sections
+from anyconsole.drivers.probe.facts_of import RowError
+from anyconsole.drivers.probe.stream import FactTracker, Update
+from anyconsole.drivers.ssh.fault import Fault, SshError, plain
+from anyconsole.drivers.ssh.node_transport import NodeTransport
+
+__all__ = ["PollFeed"]
+
+PERIOD: Final = 2.0
+"""Seconds between rounds: each costs the host several processes, where the probe costs it half a millisecond."""
+
+PATIENCE: Final = 3.0
+CLOCK_EVERY: Final = 60.0
+RAW_LIMIT: Final = 262_144
+
+
+class PollFeed:
+    """One host's sections, asked by turns."""
+
+    kind = "poll"
+
+    def __init__(
+        self,
+        name: str,
+        connection: asyncssh.SSHClientConnection,
+        config: dict[str, Any],
+        received: Callable[[Sequence[Update]], None],
+        tracker: FactTracker,
+    ) -> None:
+        self.errors: dict[str, str] = {}
+        self.last_words = ""
+        self._name = name
+        self._received = received
+        self._transport = NodeTransport(connection)
+        self._tracker = tracker
+        self._period = max(PERIOD, 1.0 / float(config["hz"]))
+        self._sections = sections(config)
+        self._states: dict[str, dict[str, Any]] = {section.name: {} for section in self._sections}
+        self._heard: dict[str, list[tuple[Ask, Reply]]] = {}
+        self._clock_offset = 0.0
+        self._clock_due = 0.0
+
+    async def run(self) -> None:
+        """Poll until the connection is lost. Always raises."""
+        while True:
+            began = time.monotonic()
+            if began >= self._clock_due:
+                self._clock_due = began + CLOCK_EVERY
+                await self._read_clock()
+            for section in self._sections:
+                try:
+                    rows = await self._round(section)
+                    updates = self._tracker.replace(section.name, rows, time.time(), self._clock_offset)
+                except (CollectError, ParseError, RowError) as error:
+                    self.errors[section.name] = plain(str(error))
+                except (LookupError, TypeError, ValueError) as error:
+                    # A bug in one section must not end the others; as in the probe it is shown as that section's error.
+                    self._states[section.name].clear()
+                    self.errors[section.name] = plain(repr(error))
+                else:
+                    self.errors.pop(section.name, None)
+                    self._received(updates)
+            await asyncio.sleep(max(0.1, self._period - (time.monotonic() - began)))
+
+    async def raw(self, section: str) -> str:
+        """What was asked of a section in its last round, and what came back. Raises SshError."""
+        if section not in self._heard:
+            raise SshError(Fault.PROBE, f"{self._name}: no section {section!r} was polled yet")
+        return "\n".join(
+            f"> {ask}\n{reply.data.decode('utf-8', 'replace') or reply.text}" for ask, reply in self._heard[section]
+        )[:RAW_LIMIT]
+
+    async def _round(self, section: Section) -> list[Row]:
+        timeout = max(PATIENCE, section.deadline)
+        heard: list[tuple[Ask, Reply]] = []
+        collector = section.start(self._states[section.name], time.monotonic())
+        try:
+            batch = next(collector)
+            while True:
+                replies = await self._transport.answer(batch, timeout)
+                heard += zip(batch, replies, strict=True)
+                if any(reply.fault != "timeout" for reply in replies):
+                    self._received([])
+                batch = collector.send(replies)
+        except StopIteration as done:
+            rows: list[Row] = done.value
+            return rows
+        finally:
+            collector.close()
+            self._heard[section.name] = heard
+
+    async def _read_clock(self) -> None:
+        asked = time.time()
+        reply = (await self._transport.answer([Run(("date", "+%s.%N"))], PATIENCE))[0]
+        try:
+            # Where date can't tell parts of a second it prints a letter, and half a second is a fair guess.
+            whole, _, part = reply.data.decode("ascii").strip().partition(".")
+            clock = int(whole) + (float(f"0.{part}") if part.isdigit() else 0.5)
+        except ValueError:
+            return
+        self._clock_offset = round(clock - (asked + time.time()) / 2, 2)
