@@ -93,6 +93,12 @@ class FleetStore:
                 beaten.add(update.node)
         return ChangeSet(frozenset(changed), frozenset(gone), frozenset(beaten))
 
+    def forget(self) -> ChangeSet:
+        """Drop every fact and its freshness, keep the series: whoever fed this store starts anew."""
+        gone = frozenset(self._facts)
+        self._facts, self._by_node, self._fresh, self._memo_at = {}, {}, {}, math.nan
+        return ChangeSet(frozenset(), gone, frozenset())
+
     def _put(self, fact: Observation) -> bool:
         key = fact.key
         old = self._facts.get(key)

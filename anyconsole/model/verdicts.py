@@ -316,8 +316,10 @@ def _zone_difference(store: FleetStore, tenant_spec: Tenant, status: InstanceSta
     for zone in tenant_spec.zones:
         current = current_serial(store, zone, tenant_spec, now)
         mine = status.serials.get(zone)
-        if current is not None and mine != current:
-            return f"{zone} has serial {mine if mine is not None else 'none'}, the others {current}"
+        if current is not None and mine is not None and mine != current:
+            return f"{zone} has serial {mine}, the others {current}"
+        if mine is None and status.serials:
+            return f"{zone} is not loaded"
     return ""
 
 

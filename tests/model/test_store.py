@@ -89,3 +89,12 @@ def test_prometheus_stands_in_when_the_own_counters_are_silent() -> None:
     assert fresh is not None
     assert late is not None
     assert (fresh.source, late.source) == ("probe", "prometheus")
+
+
+def test_a_replica_whose_engine_was_replaced_starts_anew_but_keeps_its_charts() -> None:
+    store = healthy_store()
+    store.sample(NOW)
+    assert store.forget().gone
+    assert list(store) == []
+    assert store.section_seen_at("fra1", "bird") is None
+    assert store.series("fra1", "de") == (12.0,)

@@ -1,0 +1,130 @@
+"""The engine's core: drivers write into the store, changes and events are collected for whoever shows them.
+
+It runs in the engine process under `server`, and in the command line's own process without one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from anyconsole.drivers.prometheus import PrometheusDriver
+from anyconsole.drivers.ssh.argv import shell_argv
+from anyconsole.drivers.ssh.fleet import SshFleet
+from anyconsole.errors import AnyconsoleError
+from anyconsole.model.events import Event, EventLog
+from anyconsole.model.facts import Beat, Gone, Key, Observation
+from anyconsole.model.inventory import Inventory
+from anyconsole.model.store import FleetStore, Update
+
+__all__ = ["FleetEngine"]
+
+_SWEEP = 0.5
+"""Seconds between two looks for verdicts that changed with time alone."""
+
+_EVENTS_KEPT = 10_000
+
+
+class FleetEngine:
+    """Owns store, drivers and events of one profile. Create it and `run` it inside one event loop."""
+
+    def __init__(self, inventory: Inventory, clock: Callable[[], float] = time.time) -> None:
+        self.inventory = inventory
+        self.store = FleetStore(inventory)
+        self.events: list[Event] = []
+        self.lag = 0.0
+        self._clock = clock
+        self._log = EventLog()
+        self._dirty: set[Key] = set()
+        self._gone: set[Key] = set()
+        self._beats: dict[tuple[str, str], float] = {}
+        self._touched: set[str] = set()
+        self._new_events: list[Event] = []
+        self._fleet = SshFleet(inventory, self.take)
+        self._woken = asyncio.Event()
+
+    async def run(self) -> None:
+        """Watch the fleet until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._fleet.run(), name="ssh fleet")
+                tasks.create_task(self._sweep(), name="sweep")
+                if self.inventory.prometheus is not None:
+                    driver = PrometheusDriver(self.inventory, self.take, self._fleet.open_tunnel)
+                    tasks.create_task(driver.run(), name="prometheus")
+        finally:
+            await self._fleet.close()
+
+    def take(self, updates: Sequence[Update]) -> None:
+        """What drivers emit goes into the store, and what it changed is remembered for the next delta."""
+        changes = self.store.apply(updates)
+        self._dirty |= changes.changed
+        self._gone = (self._gone | changes.gone) - changes.changed
+        for node in changes.beaten:
+            for section, at in self.store.sections(node).items():
+                self._beats[node, section] = at
+        nodes = changes.nodes
+        if nodes:
+            self._touched |= nodes
+            self._woken.set()
+
+    async def changed(self) -> None:
+        """Returns when something changed since the last call."""
+        await self._woken.wait()
+        self._woken.clear()
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        turn = 0
+        while True:
+            due = loop.time() + _SWEEP
+            await asyncio.sleep(_SWEEP)
+            self.lag = max(0.0, loop.time() - due)
+            names = [n.name for n in self.inventory.nodes]
+            nodes = self._touched | set(names[turn % 4 :: 4])
+            self._touched = set()
+            turn += 1
+            self._add_events(self._log.observe(self.store, nodes, self._clock()))
+
+    def _add_events(self, events: list[Event]) -> None:
+        if events:
+            self.events.extend(events)
+            del self.events[:-_EVENTS_KEPT]
+            self._new_events.extend(events)
+            self._woken.set()
+
+    def drain(self) -> tuple[list[Update], list[Event]]:
+        """Facts, removals, beats and events since the last call: the latest of each, never a backlog."""
+        facts: list[Observation] = [f for key in self._dirty if (f := self.store.get(key)) is not None]
+        by_node: dict[tuple[str, float], list[str]] = {}
+        for (node, section), at in self._beats.items():
+            by_node.setdefault((node, at), []).append(section)
+        updates: list[Update] = [Gone(key=key) for key in self._gone]
+        updates += facts
+        updates += [Beat(node=n, at=at, sections=tuple(s)) for (n, at), s in by_node.items()]
+        events = self._new_events
+        self._dirty, self._gone, self._beats, self._new_events = set(), set(), {}, []
+        return updates, events
+
+    # --- questions
+
+    async def ask(self, op: str, args: dict[str, str]) -> str:
+        """Answer one question: raw (node, section), poke (node), shell (node). Raises AnyconsoleError."""
+        match op:
+            case "raw":
+                return await self._fleet.raw(args["node"], args["section"])
+            case "poke":
+                self._fleet.poke(args["node"])
+                return ""
+            case "shell":
+                return json.dumps(shell_argv(self.inventory, args["node"]))
+            case _:
+                raise AnyconsoleError(f"the engine does not know the question {op!r}")
+
+    def follow(self, op: str, args: dict[str, str]) -> AsyncIterator[bytes]:
+        """Open a stream: log (node, path). Raises AnyconsoleError."""
+        if op != "log":
+            raise AnyconsoleError(f"the engine does not know the stream {op!r}")
+        return self._fleet.tail(args["node"], args["path"])

@@ -1,0 +1,147 @@
+"""The engine process: serves one screen over the socket it was started with, and exits when that socket ends.
+
+`python -m anyconsole.engine FD` is started by `client.EngineClient`; FD is its end of a socketpair. Standard output is never used;
+diagnostics go to the log file in the user's state folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from anyconsole import __version__
+from anyconsole.engine import frames
+from anyconsole.engine.core import FleetEngine
+from anyconsole.errors import AnyconsoleError
+
+__all__ = ["main"]
+
+_log = logging.getLogger(__name__)
+
+_FRAME_INTERVAL = 0.25
+"""Least seconds between two deltas."""
+
+_MAX_UNSENT = 8 << 20
+"""Bytes a screen may be behind before deltas are held back; they coalesce meanwhile."""
+
+
+class _Session:
+    """One screen's session: its questions, its streams, and the deltas sent to it."""
+
+    def __init__(self, engine: FleetEngine, writer: asyncio.StreamWriter) -> None:
+        self._engine = engine
+        self._writer = writer
+        self._asked: dict[int, asyncio.Task[None]] = {}
+
+    async def send_deltas(self) -> None:
+        """Send what changed, four times a second at most; with nothing new only freshness goes out, once a second."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._engine.changed()
+            if self._writer.transport.get_write_buffer_size() < _MAX_UNSENT:
+                updates, events = self._engine.drain()
+                if updates or events:
+                    frames.write(
+                        self._writer, frames.Delta(at=time.time(), updates=updates, events=events, lag=self._engine.lag)
+                    )
+                    await self._writer.drain()
+            await asyncio.sleep(_FRAME_INTERVAL)
+
+    async def read_questions(self, reader: asyncio.StreamReader, tasks: asyncio.TaskGroup) -> None:
+        """Handle questions until the screen says goodbye or is gone."""
+        decoder = msgspec.msgpack.Decoder(frames.ToEngine)
+        while (body := await frames.read(reader)) is not None:
+            match decoder.decode(body):
+                case frames.Ask(id=number, op=op, args=args):
+                    task = tasks.create_task(self._answer(number, op, args), name=f"{op} {number}")
+                    self._asked[number] = task
+                    task.add_done_callback(lambda _, number=number: self._asked.pop(number, None))  # type: ignore[misc]
+                case frames.Cancel(id=number):
+                    if running := self._asked.get(number):
+                        running.cancel()
+                case frames.Bye():
+                    return
+                case frames.Hello():
+                    raise frames.FrameError("a second hello")
+
+    async def _answer(self, number: int, op: str, args: dict[str, str]) -> None:
+        error = ""
+        try:
+            if op == "log":
+                async for chunk in _closing(self._engine.follow(op, args)):
+                    frames.write(self._writer, frames.Answer(number, chunk.decode("utf-8", "replace")))
+                    await self._writer.drain()
+            else:
+                frames.write(self._writer, frames.Answer(number, await self._engine.ask(op, args)))
+        except AnyconsoleError as caught:
+            error = str(caught)
+        except (OSError, KeyError, TimeoutError) as caught:
+            _log.exception("question %s %s", op, args)
+            error = f"{op}: {type(caught).__name__}: {caught}"
+        frames.write(self._writer, frames.Answer(number, done=True, error=error))
+
+
+async def _closing(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Iterate and make sure that the remote end is closed when the reader stops early."""
+    try:
+        async for chunk in stream:
+            yield chunk
+    finally:
+        if isinstance(stream, contextlib.AbstractAsyncContextManager) or hasattr(stream, "aclose"):
+            await stream.aclose()
+
+
+async def serve(sock: socket.socket) -> None:
+    """Serve the screen at the other end of `sock` until it goes."""
+    reader, writer = await asyncio.open_connection(sock=sock, limit=1 << 20)
+    body = await frames.read(reader)
+    if body is None:
+        return
+    hello = msgspec.msgpack.decode(body, type=frames.Hello)
+    engine = FleetEngine(hello.inventory)
+    frames.write(writer, frames.Ready(os.getpid(), __version__))
+    session = _Session(engine, writer)
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    async def until_gone(tasks: asyncio.TaskGroup) -> None:
+        reading = tasks.create_task(session.read_questions(reader, tasks), name="questions")
+        stopping = tasks.create_task(stop.wait(), name="signals")
+        await asyncio.wait((reading, stopping), return_when=asyncio.FIRST_COMPLETED)
+        raise _Finished
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(engine.run(), name="engine")
+            tasks.create_task(session.send_deltas(), name="deltas")
+            tasks.create_task(until_gone(tasks), name="until gone")
+    except* (_Finished, ConnectionError):
+        _log.info("the screen is gone, the engine exits")
+    finally:
+        writer.close()
+
+
+class _Finished(Exception):  # noqa: N818 - it ends the task group, nothing went wrong
+    """Raised inside the task group to end it."""
+
+
+def main(argv: list[str]) -> int:
+    """Entry point of the engine process: `argv` is [fd]."""
+    sock = socket.socket(fileno=int(argv[0]))
+    try:
+        asyncio.run(serve(sock))
+    except Exception:  # noqa: BLE001 - the last frame of a process without a screen: whatever it was, it is logged
+        _log.exception("the engine failed")
+        return 1
+    return 0

@@ -1,0 +1,137 @@
+"""The views without a screen: printed once, streamed, or summed up for a monitoring system. The engine runs in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from anyconsole.engine.core import FleetEngine
+from anyconsole.logs import log_to_file
+from anyconsole.model import verdicts
+from anyconsole.model.events import EVENT_COLUMNS, event_row
+from anyconsole.model.facts import InstanceStatus, LinkState
+from anyconsole.model.inventory import Inventory
+from anyconsole.model.report import document, render, row_value, summary
+from anyconsole.model.store import FleetStore
+from anyconsole.model.table import ASCII, UNICODE, Column, Glyphs, Row
+from anyconsole.model.verdicts import Verdict
+from anyconsole.model.views import views
+
+__all__ = ["check", "is_settled", "show"]
+
+_SETTLED_LINKS = frozenset(
+    {LinkState.DENIED, LinkState.UNTRUSTED, LinkState.KEY_CHANGED, LinkState.BACKOFF, LinkState.STALE}
+)
+_WATCH = 0.5
+
+
+def show(inventory: Inventory, view: str, output: str, *, watch: bool, wait: float) -> int:
+    """Print a view, or stream its changes; returns the exit code."""
+    log_to_file("headless")
+    return asyncio.run(_show(inventory, view, output, watch, wait))
+
+
+def check(inventory: Inventory, wait: float) -> int:
+    """Print the monitoring line; returns 0, 1, 2 or 3 as monitoring plugins do."""
+    log_to_file("headless")
+    return asyncio.run(_check(inventory, wait))
+
+
+@contextlib.asynccontextmanager
+async def _running(inventory: Inventory) -> AsyncIterator[FleetEngine]:
+    engine = FleetEngine(inventory)
+    task = asyncio.create_task(engine.run(), name="engine")
+    try:
+        yield engine
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _settle(engine: FleetEngine, wait: float) -> None:
+    """Return when every node and vantage point has told everything once, or is known to be out of reach; or after `wait` seconds."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(wait):
+            while not is_settled(engine.store, time.time()):
+                await engine.changed()
+
+
+def is_settled(store: FleetStore, now: float) -> bool:
+    """True when nothing more is to be expected of a first look."""
+    fleet = store.inventory
+    nodes = [n for n in fleet.nodes if not _is_out_of_reach(store, n.name)]
+    vantages = [v for v in fleet.vantages if not _is_out_of_reach(store, v.name)]
+    if any(verdicts.instance(store, n, i, now).verdict is Verdict.UNKNOWN for n in nodes for i in n.instances):
+        return False
+    if any(
+        status.running and store.qps(n.name, status.tenant, now) is None
+        for n in nodes
+        for status in store.of_node(n.name, InstanceStatus)
+    ):
+        return False
+    asked = [(n.name, fleet.tenant(i.tenant)) for n in nodes for i in n.instances] + [
+        (v.name, t) for v in vantages for t in fleet.tenants
+    ]
+    return all(
+        any(store.answer(name, address, zone) for zone in tenant.zones)
+        for name, tenant in asked
+        for address in tenant.addresses
+    )
+
+
+def _is_out_of_reach(store: FleetStore, name: str) -> bool:
+    link = store.link(name)
+    return link is not None and link.state in _SETTLED_LINKS
+
+
+async def _show(inventory: Inventory, view: str, output: str, watch: bool, wait: float) -> int:
+    async with _running(inventory) as engine:
+        await _settle(engine, wait)
+        engine.store.sample(time.time())
+        if watch:
+            await _watch(engine, view)
+        else:
+            columns, rows = _table(engine, view)
+            sys.stdout.write(render(columns, rows, output, inventory.name, view, time.time()))
+    return 0
+
+
+def _table(engine: FleetEngine, view: str) -> tuple[tuple[Column, ...], list[Row]]:
+    glyphs = _glyphs()
+    if view == "events":
+        return EVENT_COLUMNS, [event_row(e, i, glyphs) for i, e in enumerate(engine.events)][::-1]
+    chosen = views(engine.store)[view]
+    return chosen.columns, chosen.rows(engine.store, time.time(), glyphs)
+
+
+async def _watch(engine: FleetEngine, view: str) -> None:
+    """Print every row that changed as one line of JSON until interrupted. Ages alone are no change."""
+    last: dict[tuple[str, ...], dict[str, Any]] = {}
+    while True:
+        columns, rows = _table(engine, view)
+        for row in reversed(rows) if view == "events" else rows:
+            value = row_value(columns, row)
+            steady = {k: v for k, v in value.items() if k != "age" and not k.endswith("_age")}
+            if last.get(row.key) != steady:
+                last[row.key] = steady
+                line = document(engine.inventory.name, view, time.time(), row=value)
+                print(json.dumps(line, ensure_ascii=False), flush=True)
+        await asyncio.sleep(_WATCH)
+
+
+def _glyphs() -> Glyphs:
+    return UNICODE if (sys.stdout.encoding or "").lower().startswith("utf") else ASCII
+
+
+async def _check(inventory: Inventory, wait: float) -> int:
+    async with _running(inventory) as engine:
+        await _settle(engine, wait)
+        code, line = summary(engine.store, time.time())
+    print(line)
+    return code
