@@ -12,11 +12,9 @@ from anyconsole.model.table import (
     Level,
     Row,
     View,
-    level_of,
     verdict_cell,
 )
-from anyconsole.model.verdicts import Verdict
-from anyconsole.model.views.cells import age_cell, text_cell
+from anyconsole.model.views.cells import age_cell, reason_cell, text_cell
 
 
 def _announcement_keys(store: FleetStore) -> list[Key]:
@@ -54,7 +52,7 @@ def _announcement_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -
             Cell(answers, Level.CRIT if cell.answering is False else Level.NONE, cell.answering),
             age_cell(cell.age, store.inventory.poll.stale),
             text_cell(attributes),
-            text_cell(cell.reason, level_of(cell.verdict) if cell.verdict is not Verdict.SERVING else Level.NONE),
+            reason_cell(cell.verdict, cell.reason),
         ),
         cell.verdict.rank,
     )

@@ -14,12 +14,11 @@ from anyconsole.model.table import (
     Row,
     View,
     duration,
-    level_of,
     number,
     verdict_cell,
 )
 from anyconsole.model.verdicts import Verdict
-from anyconsole.model.views.cells import text_cell
+from anyconsole.model.views.cells import reason_cell, text_cell
 
 
 def _session_keys(store: FleetStore) -> list[Key]:
@@ -87,7 +86,7 @@ def _session_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row
             number(shown.imported if shown else None),
             number(shown.exported if shown else None),
             Cell(str(session.number), value=session.number, order=session.number),
-            text_cell(why, level_of(verdict) if verdict is not Verdict.SERVING else Level.NONE),
+            reason_cell(verdict, why),
         ),
         rank,
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from anyconsole.model.table import Cell, Level, clean, duration
+from anyconsole.model.table import Cell, Level, clean, duration, level_of
+from anyconsole.model.verdicts import Verdict
 
-__all__ = ["age_cell", "share_cell", "text_cell"]
+__all__ = ["age_cell", "reason_cell", "share_cell", "text_cell"]
 
 
 def age_cell(seconds: float, limit: float) -> Cell:
@@ -28,3 +29,8 @@ def text_cell(text: str, level: Level = Level.NONE) -> Cell:
     """Text that may come from a node, cleaned."""
     cleaned = clean(text)
     return Cell(cleaned, level, cleaned)
+
+
+def reason_cell(verdict: Verdict, reason: str) -> Cell:
+    """Why a verdict is what it is, in its colour unless all is well."""
+    return text_cell(reason, Level.NONE if verdict is Verdict.SERVING else level_of(verdict))

@@ -12,14 +12,13 @@ from anyconsole.model.table import (
     Level,
     Row,
     View,
-    level_of,
     number,
     rate,
     size,
     verdict_cell,
 )
 from anyconsole.model.verdicts import Intent, Verdict
-from anyconsole.model.views.cells import age_cell, share_cell, text_cell
+from anyconsole.model.views.cells import age_cell, reason_cell, share_cell, text_cell
 
 
 def _node_keys(store: FleetStore) -> list[Key]:
@@ -59,9 +58,7 @@ def _node_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
             size(known.mem_available if known else None),
             age_cell(verdict.age, store.inventory.poll.stale),
             text_cell(kinds),
-            text_cell(
-                verdict.reason, level_of(verdict.verdict) if verdict.verdict is not Verdict.SERVING else Level.NONE
-            ),
+            reason_cell(verdict.verdict, verdict.reason),
         ),
         verdict.verdict.rank,
     )

@@ -15,13 +15,11 @@ from anyconsole.model.table import (
     View,
     clean,
     duration,
-    level_of,
     number,
     size,
     verdict_cell,
 )
-from anyconsole.model.verdicts import Verdict
-from anyconsole.model.views.cells import age_cell, share_cell, text_cell
+from anyconsole.model.views.cells import age_cell, reason_cell, share_cell, text_cell
 
 
 def instance_keys(store: FleetStore) -> list[Key]:
@@ -74,9 +72,7 @@ def _health_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
             Cell(" ".join(map(str, serials.values())) or "-", Level.NONE if serials else Level.STALE, dict(serials)),
             share_cell(verdict.announced, verdict.sessions),
             age_cell(verdict.age, store.inventory.poll.stale),
-            text_cell(
-                verdict.reason, level_of(verdict.verdict) if verdict.verdict is not Verdict.SERVING else Level.NONE
-            ),
+            reason_cell(verdict.verdict, verdict.reason),
         ),
         verdict.verdict.rank,
     )

@@ -13,13 +13,11 @@ from anyconsole.model.table import (
     Level,
     Row,
     View,
-    level_of,
     rate,
     verdict_cell,
 )
-from anyconsole.model.verdicts import Verdict
 from anyconsole.model.views.catchment import catchment
-from anyconsole.model.views.cells import share_cell, text_cell
+from anyconsole.model.views.cells import reason_cell, share_cell, text_cell
 
 
 def _tenant_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
@@ -50,9 +48,7 @@ def _tenant_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
             Cell(" ".join(map(str, serials.values())) or "-", Level.NONE if serials else Level.STALE, serials),
             Cell(" ".join(spec.zones), value=list(spec.zones)),
             Cell(" ".join(f"{v}{glyphs.arrow}{n}" for v, n in landed.items()), value=landed),
-            text_cell(
-                verdict.reason, level_of(verdict.verdict) if verdict.verdict is not Verdict.SERVING else Level.NONE
-            ),
+            reason_cell(verdict.verdict, verdict.reason),
         ),
         verdict.verdict.rank,
     )
