@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import msgspec
+
 from anyconsole.model.facts import Key
 from anyconsole.model.inventory import Tenant
 from anyconsole.model.store import FleetStore
@@ -67,7 +69,7 @@ def _catchment_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> R
             text_cell(vantage),
             text_cell(tenant.name),
             text_cell(address),
-            verdict_cell(verdict, glyphs, words),
+            msgspec.structs.replace(verdict_cell(verdict, glyphs, words), value=words if good else None),
             text_cell(good.nsid if good else ""),
             Cell(f"{(good.latency or 0) * 1000:.1f}ms", value=round((good.latency or 0) * 1000, 2))
             if good

@@ -17,11 +17,11 @@ def age_cell(seconds: float, limit: float) -> Cell:
     return Cell(duration(seconds), Level.STALE if stale else Level.NONE, known, seconds)
 
 
-def share_cell(have: int | None, want: int) -> Cell:
-    """So many of so many; None is not known."""
+def share_cell(have: int | None, want: int, *, on_purpose: bool = False) -> Cell:
+    """So many of so many; None is not known. A share that is small on purpose is no warning."""
     if have is None:
         return Cell(f"?/{want}", Level.STALE, None, -math.inf)
-    level = Level.NONE if have == want else Level.WARN if have else Level.CRIT
+    level = Level.NONE if have == want or on_purpose else Level.WARN if have else Level.CRIT
     return Cell(f"{have}/{want}", level, have, have - want)
 
 

@@ -50,9 +50,7 @@ def _node_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
             rate(sum(rates) if rates else None),
             share_cell(None if unknown else up, len(sessions)),
             share_cell(None if unknown else running, len(processes)),
-            Cell(f"{sent}/{len(cells)}", value=sent, order=sent)
-            if drained and not unknown
-            else share_cell(None if unknown else sent, len(cells)),
+            share_cell(None if unknown else sent, len(cells), on_purpose=drained > 0),
             drain,
             number(known.load1 if known else None, 2),
             size(known.mem_available if known else None),

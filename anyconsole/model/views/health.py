@@ -19,6 +19,7 @@ from anyconsole.model.table import (
     size,
     verdict_cell,
 )
+from anyconsole.model.verdicts import Verdict
 from anyconsole.model.views.cells import age_cell, reason_cell, share_cell, text_cell
 
 
@@ -70,7 +71,9 @@ def _health_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
             _inside_cell(store, spec.name, tenant, Family.IPV4, now),
             _inside_cell(store, spec.name, tenant, Family.IPV6, now),
             Cell(" ".join(map(str, serials.values())) or "-", Level.NONE if serials else Level.STALE, dict(serials)),
-            share_cell(verdict.announced, verdict.sessions),
+            share_cell(
+                verdict.announced, verdict.sessions, on_purpose=verdict.verdict in (Verdict.DRAINED, Verdict.SOFT)
+            ),
             age_cell(verdict.age, store.inventory.poll.stale),
             reason_cell(verdict.verdict, verdict.reason),
         ),
