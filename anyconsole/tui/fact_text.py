@@ -1,0 +1,154 @@
+"""All that is known about one object, as lines of text: every fact with the section that saw it and the age of its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from anyconsole.model import verdicts
+from anyconsole.model.facts import (
+    Answer,
+    Export,
+    HostHealth,
+    InstanceStatus,
+    Key,
+    Link,
+    Observation,
+    QueryRates,
+    SessionStatus,
+    SpeakerStatus,
+)
+from anyconsole.model.inventory import Inventory, SessionSpec, family_of
+from anyconsole.model.store import FleetStore
+from anyconsole.model.table import Glyphs, Level, View, clean, clock, duration, size
+from anyconsole.tui.scope import Scope, scope_of
+from anyconsole.tui.widgets.text_view import Line
+
+__all__ = ["describe", "facts_about"]
+
+_KINDS = (Link, HostHealth, SpeakerStatus, SessionStatus, InstanceStatus, Answer, QueryRates, Export)
+_OMITTED = frozenset({"node", "section", "at"})
+_SIZES = frozenset({"mem_total", "mem_available", "rss"})
+_SPANS = frozenset({"uptime"})
+_TIMES = frozenset({"since", "retry_at"})
+
+
+def describe(store: FleetStore, view: View | None, key: Key, now: float, glyphs: Glyphs) -> list[Line]:
+    """The object's row in words, then every fact about it, section by section."""
+    lines: list[Line] = []
+    if view is not None:
+        row = view.row(store, key, now, glyphs)
+        lines += [
+            Line(f"{column.title.lower():<20}{cell.text}", cell.level)
+            for column, cell in zip(view.columns, row.cells, strict=True)
+            if cell.text
+        ]
+        lines.append(Line(""))
+    lines += _intent_lines(store, key, now)
+    count = 0
+    for fact in facts_about(store, key):
+        count += 1
+        lines += _fact_lines(store, fact, now)
+    if not count:
+        lines.append(Line("no fact has been seen about this yet", Level.STALE))
+    return lines
+
+
+def facts_about(store: FleetStore, key: Key) -> Iterator[Observation]:
+    """Facts that say something about the object a view key names, in the order in which they are read."""
+    inventory = store.inventory
+    if key[0] == "catchment" and len(key) == 4:
+        if (answer := store.answer(*key[1:])) is not None:
+            yield answer
+        return
+    scope = scope_of(inventory, key)
+    askers = [scope.node] if scope.node else [*(n.name for n in inventory.nodes), *(v.name for v in inventory.vantages)]
+    for asker in askers:
+        for kind in _KINDS:
+            for fact in store.of_node(asker, kind):
+                if _is_about(inventory, fact, scope):
+                    yield fact
+
+
+def _is_about(inventory: Inventory, fact: Observation, scope: Scope) -> bool:
+    match fact:
+        case Link() | HostHealth():
+            return not scope.tenant and not scope.session
+        case SpeakerStatus(node=node, speaker=speaker):
+            if scope.session:
+                return any(s.name == scope.session for s in _sessions_of(inventory, node, speaker))
+            return not scope.tenant
+        case SessionStatus(session=session):
+            return session == scope.session if scope.session else not scope.tenant
+        case InstanceStatus(tenant=tenant) | QueryRates(tenant=tenant):
+            return tenant == scope.tenant if scope.tenant else not scope.session
+        case Answer(tenant=tenant, address=address):
+            if scope.prefix:
+                return tenant == scope.tenant and family_of(address) is family_of(scope.prefix)
+            return tenant == scope.tenant if scope.tenant else not scope.session
+        case Export(session=session, prefix=prefix):
+            if scope.prefix:
+                return (session, prefix) == (scope.session, scope.prefix)
+            if scope.session:
+                return session == scope.session
+            return not scope.tenant or (bool(scope.node) and prefix in inventory.tenant(scope.tenant).prefixes)
+
+
+def _sessions_of(inventory: Inventory, node: str, speaker: str) -> Iterator[SessionSpec]:
+    for spec in inventory.nodes:
+        if spec.name == node:
+            for one in spec.speakers:
+                if one.name == speaker:
+                    yield from one.sessions
+
+
+def _intent_lines(store: FleetStore, key: Key, now: float) -> list[Line]:
+    """The three truths of each announcement of a session, an instance or the announcement itself."""
+    scope = scope_of(store.inventory, key)
+    if not scope.node or not (scope.session or scope.tenant):
+        return []
+    cells = [
+        c
+        for c in verdicts.announcements(store, store.inventory.node(scope.node), now, scope.tenant)
+        if scope.session in ("", c.session) and scope.prefix in ("", c.prefix)
+    ]
+    lines = [
+        Line(f"{'announcements':<20}{'intended':<10}{'exported':<13}{'answering':<11}verdict", Level.NONE, bold=True)
+    ]
+    for c in cells:
+        answers = {None: "unknown", True: "yes", False: "NO"}[c.answering]
+        lines.append(
+            Line(
+                f"  {c.prefix:<18}{c.intent:<10}{c.exported:<13}{answers:<11}{c.verdict} {c.session} {clean(c.reason)}"
+            )
+        )
+    return [*lines, Line("")]
+
+
+def _fact_lines(store: FleetStore, fact: Observation, now: float) -> list[Line]:
+    fresh = store.is_fresh(fact, now)
+    title = f"{fact.kind} {' '.join(clean(word, 80) for word in fact.key[1:])}"
+    age = f"{duration(store.age(fact, now))} ago, by {clean(fact.section, 40)}"
+    lines = [Line(f"{title}  ({age}{'' if fresh else ', STALE'})", Level.NONE if fresh else Level.STALE, bold=True)]
+    about = frozenset(fact.key[1:])
+    for name in fact.__struct_fields__:
+        value = getattr(fact, name)
+        if name in _OMITTED or value in ("", None, (), {}) or (isinstance(value, str) and value in about):
+            continue
+        lines.append(Line(f"  {name.replace('_', ' '):<18}{_words(name, value)}", Level.NONE if fresh else Level.STALE))
+    return [*lines, Line("")]
+
+
+def _words(name: str, value: object) -> str:
+    if name in _SIZES and isinstance(value, int):
+        return size(value).text
+    if name in _SPANS and isinstance(value, float):
+        return duration(value)
+    if name in _TIMES and isinstance(value, float):
+        return clock(value) if value else "-"
+    if isinstance(value, dict):
+        return clean(", ".join(f"{k} {_words('', v)}" for k, v in value.items()))
+    if isinstance(value, tuple):
+        return clean(" ".join(f"{v[0]}/{v[1]}" if isinstance(v, tuple) else str(v) for v in value))
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return clean(str(value))

@@ -1,0 +1,40 @@
+"""What the screen needs of the engine's client: `engine.client.EngineClient` has it, and so has the tests' scripted fleet."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
+
+from anyconsole.engine.client import EngineState
+from anyconsole.model.events import Event
+from anyconsole.model.inventory import Inventory
+from anyconsole.model.store import ChangeSet, FleetStore
+
+__all__ = ["FleetClient"]
+
+
+class FleetClient(Protocol):
+    """A replica of the fleet that is kept up to date by somebody else. See `EngineClient` for what each member promises."""
+
+    inventory: Inventory
+    store: FleetStore
+    events: deque[Event]
+    state: EngineState
+    state_detail: str
+    lag: float
+
+    def listen(self, callback: Callable[[ChangeSet, Sequence[Event]], None]) -> None:
+        """Call `callback` on the loop after each frame and each change of state."""
+
+    async def run(self) -> None:
+        """Keep the replica up to date until cancelled."""
+
+    async def ask(self, op: str, **args: str) -> str:
+        """Ask: raw (node, section), poke (node), shell (node). Raises EngineError."""
+
+    def follow(self, op: str, **args: str) -> AsyncIterator[str]:
+        """Pieces of a stream: log (node, path). Raises EngineError."""
+
+    async def close(self) -> None:
+        """End whatever `run` started."""
