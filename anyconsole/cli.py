@@ -107,6 +107,8 @@ def _run(args: argparse.Namespace) -> int:
         return 0
     inventory = profile.load_profile(chosen)
     if args.command is None:
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            raise AnyconsoleError("the console needs a terminal; without one, use `show` (see anyconsole show --help)")
         from anyconsole.tui.app import run  # noqa: PLC0415
 
         return run(inventory, theme=args.theme, glyphs=args.glyphs, mouse=not args.no_mouse)

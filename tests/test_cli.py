@@ -63,3 +63,11 @@ def test_the_environment_names_the_default_profile(tmp_path: Path) -> None:
     done = anyconsole("show", "fleet", cwd=tmp_path, ANYCONSOLE_PROFILE="elsewhere")
     assert done.returncode == 2
     assert "elsewhere" in done.stderr
+
+
+def test_without_a_terminal_the_console_says_what_to_use_instead(tmp_path: Path) -> None:
+    done = anyconsole("--profile", "prod.example", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "needs a terminal" in done.stderr
+    assert "show" in done.stderr

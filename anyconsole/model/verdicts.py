@@ -182,13 +182,19 @@ def node_announcements(store: FleetStore, spec: NodeSpec) -> Iterator[tuple[Spea
                             yield speaker, session, tenant, prefix
 
 
-def announcements(store: FleetStore, spec: NodeSpec, now: float, tenant_name: str = "") -> list[AnnouncementVerdict]:
+def announcements(
+    store: FleetStore, spec: NodeSpec, now: float, tenant_name: str = ""
+) -> tuple[AnnouncementVerdict, ...]:
     """Verdicts of a node's announcements, all or one tenant's."""
-    return [
-        announcement(store, spec.name, speaker, session, tenant, prefix, now)
-        for speaker, session, tenant, prefix in node_announcements(store, spec)
-        if tenant_name in ("", tenant.name)
-    ]
+
+    def judge() -> dict[str, tuple[AnnouncementVerdict, ...]]:
+        cells = tuple(
+            announcement(store, spec.name, speaker, session, tenant, prefix, now)
+            for speaker, session, tenant, prefix in node_announcements(store, spec)
+        )
+        return {"": cells, **{i.tenant: tuple(c for c in cells if c.tenant == i.tenant) for i in spec.instances}}
+
+    return store.once(now, ("announcements", spec.name), judge).get(tenant_name, ())
 
 
 def announcement(
@@ -262,6 +268,12 @@ def _session_words(state: SessionState, info: str) -> str:
 
 def instance(store: FleetStore, spec: NodeSpec, instance_spec: InstanceSpec, now: float) -> InstanceVerdict:
     """The verdict of one instance."""
+    return store.once(
+        now, ("instance", spec.name, instance_spec.tenant), lambda: _judge_instance(store, spec, instance_spec, now)
+    )
+
+
+def _judge_instance(store: FleetStore, spec: NodeSpec, instance_spec: InstanceSpec, now: float) -> InstanceVerdict:
     tenant_spec = store.inventory.tenant(instance_spec.tenant)
     cells = announcements(store, spec, now, tenant_spec.name)
     announced = sum(c.exported in (Exported.ANNOUNCED, Exported.DEPREFERRED) for c in cells)

@@ -156,6 +156,9 @@ class ConsoleApp(App[int], inherit_bindings=False):
 
     def _handle_exception(self, error: Exception) -> None:
         """An error of ours: logged with its traceback; the terminal gets one line instead of it."""
+        if self._exit:  # a terminal that went before the first frame leaves half-made screens behind
+            _log.info("while ending", exc_info=error)
+            return
         _log.critical("the console failed", exc_info=error)
         if self.is_headless:
             super()._handle_exception(error)
