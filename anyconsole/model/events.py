@@ -39,10 +39,11 @@ class EventLog:
 
     def observe(self, store: FleetStore, nodes: Iterable[str], now: float) -> list[Event]:
         """Events of the given nodes and of all tenants since the last call."""
+        known = {n.name for n in store.inventory.nodes}
         events = [
             event
             for name in nodes
-            if any(n.name == name for n in store.inventory.nodes)
+            if name in known
             for event in self._node_events(store, name, now)
         ]
         events.extend(self._tenant_events(store, now))

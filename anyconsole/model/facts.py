@@ -2,7 +2,7 @@
 
 Times are seconds since the epoch on the engine's clock. A fact is replaced by the next one with the same `key`; between two facts a
 `Beat` says that its section was looked at again and nothing had changed, so age of evidence is known without repeating the fact.
-A section is one source on one node: a speaker ("bird"), an instance ("nsd:de"), "host", "dns" (asked from there), "prometheus".
+A section is one source on one node: a speaker ("bird"), an instance ("nsd:de"), "host", "dns" (asked from there), "prometheus:de".
 """
 
 from __future__ import annotations

@@ -79,8 +79,8 @@ class FleetStore:
         for update in updates:
             if isinstance(update, Beat):
                 beaten.add(update.node)
-                for section in update.sections:
-                    self._freshen(update.node, section, update.at)
+                # Not the later of both: a beat may also correct a time that was told before the clock was set back.
+                self._fresh.setdefault(update.node, {}).update(dict.fromkeys(update.sections, update.at))
             elif isinstance(update, Gone):
                 if self._facts.pop(update.key, None) is not None:
                     self._by_node[update.key[1]].discard(update.key)
@@ -98,6 +98,12 @@ class FleetStore:
         gone = frozenset(self._facts)
         self._facts, self._by_node, self._fresh, self._memo_at = {}, {}, {}, math.nan
         return ChangeSet(frozenset(), gone, frozenset())
+
+    def clock_was_set(self, by: float) -> frozenset[str]:
+        """The clock was set by `by` seconds: all evidence keeps its age. Returns the nodes with evidence."""
+        self._fresh = {node: {s: at + by for s, at in sections.items()} for node, sections in self._fresh.items()}
+        self._memo_at = math.nan
+        return frozenset(self._fresh)
 
     def _put(self, fact: Observation) -> bool:
         key = fact.key
@@ -173,7 +179,7 @@ class FleetStore:
 
     def seen_at(self, fact: Observation) -> float:
         """When the fact was last known to be true (epoch seconds)."""
-        return max(fact.at, self._fresh.get(fact.node, {}).get(fact.section, -math.inf))
+        return self._fresh.get(fact.node, {}).get(fact.section, fact.at)
 
     def section_seen_at(self, node: str, section: str) -> float | None:
         """When a section of a node was last looked at; None if never."""
@@ -198,7 +204,7 @@ class FleetStore:
             return math.inf
         if section == "dns":
             return poll.stale + 2 * poll.dns
-        if section == "prometheus":
+        if section.startswith("prometheus"):
             return poll.stale + 6 * poll.prometheus
         return poll.stale
 
@@ -219,7 +225,13 @@ class FleetStore:
     # --- query rates
 
     def qps(self, node: str, tenant: str, now: float) -> QueryRates | None:
-        """The freshest trustworthy rates of an instance: its own counters first, else Prometheus; None if neither is fresh."""
+        """The freshest trustworthy rates of an instance: its own counters first, else Prometheus; None if neither is fresh.
+
+        An instance that is known not to run has no rate, whatever Prometheus still remembers.
+        """
+        status = self.instance(node, tenant)
+        if status is not None and not status.running and self.is_fresh(status, now):
+            return None
         for source in ("probe", "prometheus"):
             rates = self.rates(node, tenant, source)
             if rates is not None and self.is_fresh(rates, now):

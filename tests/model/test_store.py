@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import msgspec
+import pytest
 
 from anyconsole.model.facts import Beat, Gone, SessionState, SessionStatus
 from anyconsole.model.store import MAX_FACTS_PER_NODE, SERIES_LENGTH, FleetStore, Update
@@ -29,10 +30,29 @@ def test_a_beat_freshens_only_the_sections_it_names() -> None:
     assert not store.is_fresh(store.session("fra2", "bird", "ix1_v4"), NOW + 11)
 
 
-def test_late_evidence_never_makes_a_fact_older() -> None:
+def test_a_late_fact_never_makes_its_section_older() -> None:
     store = healthy_store()
-    store.apply([Beat(node="fra1", at=NOW - 100, sections=("bird",))])
+    fact = store.session("fra1", "bird", "ix1_v4")
+    assert fact is not None
+    store.apply([msgspec.structs.replace(fact, at=NOW - 100, info="late")])
     assert store.section_seen_at("fra1", "bird") == NOW
+
+
+@pytest.mark.parametrize("by", [-3600.0, 3600.0])
+def test_evidence_keeps_its_age_when_the_clock_is_set(by: float) -> None:
+    store = healthy_store()
+    replica = FleetStore(store.inventory)
+    replica.apply(list(store))
+    nodes = store.clock_was_set(by)
+    replica.apply(Beat(node=n, at=at, sections=(s,)) for n in nodes for s, at in store.sections(n).items())
+    for each in (store, replica):
+        fact = each.session("fra1", "bird", "ix1_v4")
+        assert fact is not None
+        assert each.age(fact, NOW + by + 2) == 2
+        assert each.is_fresh(fact, NOW + by + 2)
+        assert not each.is_fresh(fact, NOW + by + 60)
+        each.apply([Beat(node="fra1", at=NOW + by + 60, sections=("bird",))])
+        assert each.is_fresh(fact, NOW + by + 61)
 
 
 def test_what_is_gone_is_gone_until_it_is_seen_again() -> None:

@@ -155,8 +155,24 @@ def test_remote_text_is_cleaned_of_everything_a_terminal_obeys() -> None:
     assert len(clean("x" * 10_000)) == 300
 
 
+def test_a_dead_name_server_has_no_rate_whatever_prometheus_remembers() -> None:
+    store = healthy_store()
+    own, status = store.rates("fra1", "de", "probe"), store.instance("fra1", "de")
+    assert own is not None
+    assert status is not None
+    store.apply(
+        [
+            msgspec.structs.replace(own, source="prometheus", section="prometheus"),
+            msgspec.structs.replace(status, running=False),
+        ]
+    )
+    view, rows = rows_of(store, "qps")
+    value = next(v for v in (row_value(view.columns, r) for r in rows) if (v["node"], v["tenant"]) == ("fra1", "de"))
+    assert (value["qps"], value["prometheus"]) == (None, 12.0)
+
+
 def test_a_spark_is_as_long_as_its_series_and_blank_where_unknown() -> None:
-    assert spark((math.nan, 0.0, 5.0, 10.0), ASCII) == " .=@"
+    assert spark((math.nan, 0.0, 5.0, 10.0), ASCII) == " .-+"
     assert spark((0.0, 0.0), ASCII) == ".."
 
 

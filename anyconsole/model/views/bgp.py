@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from anyconsole.model import verdicts
 from anyconsole.model.facts import Key, SessionState
 from anyconsole.model.inventory import SessionSpec, SpeakerSpec, Tenant, family_of
@@ -56,6 +58,11 @@ def _matrix_cell(store: FleetStore, key: Key, tenant: Tenant, now: float, glyphs
     return verdict_cell(worst.verdict, glyphs, _CELL_WORDS.get(worst.verdict, ""))
 
 
+def _state_cell(verdict: Verdict, words: str, glyphs: Glyphs) -> Cell:
+    """The state of the session in the daemon's words; in JSON too, while it is known."""
+    return structs.replace(verdict_cell(verdict, glyphs, words), value=words or str(verdict))
+
+
 def _session_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
     speaker, session = _session_of(store, key)
     status = store.session(key[1], speaker.name, session.name)
@@ -80,7 +87,7 @@ def _session_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row
             text_cell(session.name),
             text_cell(session.peer),
             Cell(session.family[2:], value=str(session.family)),
-            verdict_cell(verdict, glyphs, words),
+            _state_cell(verdict, words, glyphs),
             *cells,
             text_cell(shown.since.partition(".")[0] if shown else ""),
             number(shown.imported if shown else None),

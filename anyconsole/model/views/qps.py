@@ -55,9 +55,13 @@ def _qps_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
     )
 
 
+_HEADROOM = 1.6
+"""A steady rate fills about five eighths of a line, so that lines stay apart and a peak has room."""
+
+
 def spark(values: tuple[float, ...], glyphs: Glyphs) -> str:
-    """A series as one line of text, scaled to its own maximum; a space where nothing was known."""
-    top = max((v for v in values if not math.isnan(v)), default=0.0)
+    """A series as one line of text, scaled to its own maximum with headroom; a space where nothing was known."""
+    top = max((v for v in values if not math.isnan(v)), default=0.0) * _HEADROOM
     steps = glyphs.spark
     if top <= 0:
         return "".join(steps[0] if math.isnan(v) else steps[1] for v in values)

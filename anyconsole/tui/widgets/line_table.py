@@ -60,7 +60,7 @@ class LineTable(ScrollView, can_focus=True):
         & > .line-table--drained { color: $drained; }
         & > .line-table--stale { color: $stale; text-style: $stale-style; }
         & > .line-table--dim { color: $stale; text-style: $stale-style; }
-        & > .line-table--accent { color: $accent; }
+        & > .line-table--accent { color: $accent 70%; }
     }
     """
 
