@@ -40,12 +40,7 @@ class EventLog:
     def observe(self, store: FleetStore, nodes: Iterable[str], now: float) -> list[Event]:
         """Events of the given nodes and of all tenants since the last call."""
         known = {n.name for n in store.inventory.nodes}
-        events = [
-            event
-            for name in nodes
-            if name in known
-            for event in self._node_events(store, name, now)
-        ]
+        events = [event for name in nodes if name in known for event in self._node_events(store, name, now)]
         events.extend(self._tenant_events(store, now))
         return events
 
