@@ -15,6 +15,7 @@ import errno
 import os
 import selectors
 import signal
+import sys
 import threading
 from codecs import getincrementaldecoder
 from collections.abc import Callable
@@ -132,6 +133,12 @@ class DiffDriver(LinuxDriver):
         """Called in any thread, and possibly by two of them."""
         if not self._lost.acquire(blocking=False):
             return
+        # Python's exit fails (status 120) if it can't flush what it still holds for a terminal that is gone.
+        null = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.__stdout__, sys.__stderr__):
+            if stream is not None:
+                os.dup2(null, stream.fileno())
+        os.close(null)
         app = self._app
         self._loop.call_soon_threadsafe(app.terminal_lost if isinstance(app, HandlesLostTerminal) else app.exit)
 
