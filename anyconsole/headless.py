@@ -22,7 +22,7 @@ from anyconsole.model.table import ASCII, UNICODE, Column, Glyphs, Row
 from anyconsole.model.verdicts import Verdict
 from anyconsole.model.views import views
 
-__all__ = ["check", "is_settled", "show"]
+__all__ = ["check", "is_settled", "looked_at", "show"]
 
 _SETTLED_LINKS = frozenset(
     {LinkState.DENIED, LinkState.UNTRUSTED, LinkState.KEY_CHANGED, LinkState.BACKOFF, LinkState.STALE}
@@ -52,6 +52,14 @@ async def _running(inventory: Inventory) -> AsyncIterator[FleetEngine]:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+@contextlib.asynccontextmanager
+async def looked_at(inventory: Inventory, wait: float) -> AsyncIterator[FleetEngine]:
+    """An engine that has told everything once, or has had `wait` seconds for it."""
+    async with _running(inventory) as engine:
+        await _settle(engine, wait)
+        yield engine
 
 
 async def _settle(engine: FleetEngine, wait: float) -> None:
@@ -91,8 +99,7 @@ def _is_out_of_reach(store: FleetStore, name: str) -> bool:
 
 
 async def _show(inventory: Inventory, view: str, output: str, watch: bool, wait: float) -> int:
-    async with _running(inventory) as engine:
-        await _settle(engine, wait)
+    async with looked_at(inventory, wait) as engine:
         engine.store.sample(time.time())
         if watch:
             await _watch(engine, view)
@@ -105,7 +112,8 @@ async def _show(inventory: Inventory, view: str, output: str, watch: bool, wait:
 def _table(engine: FleetEngine, view: str) -> tuple[tuple[Column, ...], list[Row]]:
     glyphs = _glyphs()
     if view == "events":
-        return EVENT_COLUMNS, [event_row(e, i, glyphs) for i, e in enumerate(engine.events)][::-1]
+        numbered = enumerate(engine.events, start=engine.events_dropped)
+        return EVENT_COLUMNS, [event_row(e, i, glyphs) for i, e in numbered][::-1]
     chosen = views(engine.store)[view]
     return chosen.columns, chosen.rows(engine.store, time.time(), glyphs)
 
@@ -115,13 +123,15 @@ async def _watch(engine: FleetEngine, view: str) -> None:
     last: dict[tuple[str, ...], dict[str, Any]] = {}
     while True:
         columns, rows = _table(engine, view)
+        shown: dict[tuple[str, ...], dict[str, Any]] = {}
         for row in reversed(rows) if view == "events" else rows:
             value = row_value(columns, row)
             steady = {k: v for k, v in value.items() if k != "age" and not k.endswith("_age")}
+            shown[row.key] = steady
             if last.get(row.key) != steady:
-                last[row.key] = steady
                 line = document(engine.inventory.name, view, time.time(), row=value)
                 print(json.dumps(line, ensure_ascii=False), flush=True)
+        last = shown
         await asyncio.sleep(_WATCH)
 
 
@@ -130,8 +140,7 @@ def _glyphs() -> Glyphs:
 
 
 async def _check(inventory: Inventory, wait: float) -> int:
-    async with _running(inventory) as engine:
-        await _settle(engine, wait)
+    async with looked_at(inventory, wait) as engine:
         code, line = summary(engine.store, time.time())
     print(line)
     return code

@@ -63,7 +63,7 @@ def _object(content: bytes, what: str) -> dict[str, Any]:
 
 
 def _numbers(value: object, what: str) -> dict[str, int]:
-    if not isinstance(value, dict) or any(type(v) is not int or v < 0 for v in value.values()):
+    if not isinstance(value, dict) or any(type(v) is not int or not 0 <= v < 1 << 64 for v in value.values()):
         raise ParseError(what + " of BIND are not counters", str(value))
     return value
 
@@ -100,5 +100,7 @@ def parse_zones(content: bytes) -> dict[str, int]:
                 raise ParseError("not a zone of BIND", str(zone))
             serial = zone.get("serial")
             if zone.get("class") == "IN" and zone.get("type") != "builtin" and type(serial) is int and "loaded" in zone:
+                if not 0 <= serial < 1 << 32:
+                    raise ParseError("a zone of BIND has no serial number", str(serial)[:40])
                 serials[zone_name(printable(zone["name"], 255))] = serial
     return serials

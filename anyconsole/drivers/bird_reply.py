@@ -308,7 +308,7 @@ def _with_attribute(route: Route, name: str, value: str, line: str) -> Route:
     sets = re.findall(r"\(([0-9]+(?:, ?[0-9]+){1,2})\)", value)
     if re.sub(r"\([0-9]+(?:, ?[0-9]+){1,2}\)", "", value).strip():
         raise ParseError("not a list of communities", line)
-    return route._replace(communities=route.communities + [re.sub(", ?", ":", s) for s in sets[:64]])
+    return route._replace(communities=(route.communities + [re.sub(", ?", ":", s) for s in sets[:64]])[:256])
 
 
 _FSM = {

@@ -106,6 +106,7 @@ class PrometheusDriver:
         if self._hung is not None and not self._hung.done():
             raise SshError(Fault.TIMEOUT, f"{self._place}: still waiting for an earlier answer")
         spec = self._spec
+        asked = time.time()
         future = self._hung = _in_thread(lambda: _query(spec, local_port))
         try:
             async with asyncio.timeout(DEADLINE):
@@ -114,7 +115,7 @@ class PrometheusDriver:
             raise SshError(Fault.TIMEOUT, f"{self._place}: no answer in {DEADLINE:.0f} s") from None
         except SshError as error:
             raise SshError(error.fault, f"{self._place}: {error}") from None
-        return read_series(values, times, self._inventory, spec)
+        return read_series(values, times, self._inventory, spec, asked)
 
     @property
     def _place(self) -> str:
@@ -146,18 +147,19 @@ class PrometheusDriver:
         self._emit([self._fact])
 
 
-def read_series(values: object, times: object, inventory: Inventory, spec: PrometheusSpec) -> Reading:
+def read_series(values: object, times: object, inventory: Inventory, spec: PrometheusSpec, now: float) -> Reading:
     """Turn two instant vectors into rates: the values, and the times of the samples behind them.
 
     An instant query stamps its result with the time of the query, however old the sample is; `timestamp()` of the same expression tells
-    the sample's own time if the expression is a plain series, and so a Prometheus that lost its target doesn't look fresh.
+    the sample's own time if the expression is a plain series, and so a Prometheus that lost its target doesn't look fresh. Only the
+    difference of the two is used, counted back from `now`, when it was asked on our clock: its own clock need not be right.
 
     Raises:
         PrometheusError: The answer is no instant vector.
     """
     nodes = {node.name for node in inventory.nodes}
     tenants = {tenant.name for tenant in inventory.tenants}
-    sampled = {labels: value for labels, _, value in _vector(times, spec)}
+    sampled = {labels: value for labels, _, value in _vector(times, spec) if math.isfinite(value)}
     rates: dict[tuple[str, str], QueryRates] = {}
     ignored = 0
     for labels, at, value in _vector(values, spec):
@@ -166,7 +168,13 @@ def read_series(values: object, times: object, inventory: Inventory, spec: Prome
             ignored += 1
             continue
         rates[labels] = QueryRates(
-            node=node, section=NAME, at=min(at, sampled.get(labels, at)), tenant=tenant, source=NAME, qps=value
+            node=node,
+            # A section of its own: the samples of another tenant say nothing about how old this one is.
+            section=f"{NAME}:{tenant}",
+            at=now - max(0.0, at - sampled.get(labels, at)),
+            tenant=tenant,
+            source=NAME,
+            qps=value,
         )
     return Reading(rates=tuple(rates.values()), ignored=ignored)
 
@@ -178,7 +186,7 @@ def _vector(answer: object, spec: PrometheusSpec) -> list[tuple[tuple[str, str],
     found = []
     for series in answer:
         match series:
-            case {"metric": Mapping() as metric, "value": [int() | float() as at, str() as text]}:
+            case {"metric": Mapping() as metric, "value": [int() | float() as at, str() as text]} if 0 <= at < 1e11:
                 try:
                     value = float(text)
                 except ValueError:

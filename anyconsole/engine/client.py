@@ -81,29 +81,21 @@ class EngineClient:
         try:
             while True:
                 started = time.monotonic()
-                await self._run_once()
+                why = await self._run_once()
                 failures = 0 if time.monotonic() - started > 30 else failures + 1
                 delay = min(10.0, 0.5 * 2 ** (failures - 1)) if failures else 0.5
-                self._become(EngineState.LOST, f"{self._how_it_ended()}, restarting in {delay:.0f} s")
+                self._become(EngineState.LOST, f"{why}, restarting in {delay:.0f} s")
                 await asyncio.sleep(delay)
         finally:
             await self.close()
 
-    async def _run_once(self) -> None:
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "anyconsole.engine",
-                str(theirs.fileno()),
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.DEVNULL,
-                start_new_session=True,  # the terminal's ctrl-c and hang-up are the screen's to handle
-            )
+    async def _run_once(self) -> str:
+        """One life of an engine process; returns how it ended."""
+        self._process = None
+        try:
+            self._process, ours = await self._start()
+        except OSError as error:  # no process or no descriptor left: that may pass
+            return f"the engine can't be started ({error.strerror or error})"
         self.pid = self._process.pid
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
         try:
@@ -119,6 +111,29 @@ class EngineClient:
             self._writer.close()
             self._writer = None
             await self._reap()
+        return self._how_it_ended()
+
+    async def _start(self) -> tuple[asyncio.subprocess.Process, socket.socket]:
+        """A new engine process and our end of the socket to it. Raises OSError."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "anyconsole.engine",
+                    str(theirs.fileno()),
+                    pass_fds=(theirs.fileno(),),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.DEVNULL,
+                    start_new_session=True,  # the terminal's ctrl-c and hang-up are the screen's to handle
+                )
+        except BaseException:
+            ours.close()
+            raise
+        return process, ours
 
     async def _reap(self) -> None:
         process = self._process

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -21,25 +22,43 @@ from anyconsole.model.store import FleetStore, Update
 
 __all__ = ["FleetEngine"]
 
+_log = logging.getLogger(__name__)
+
 _SWEEP = 0.5
 """Seconds between two looks for verdicts that changed with time alone."""
 
 _EVENTS_KEPT = 10_000
 
+_CLOCK_STEP = 0.5
+"""Seconds by which the machine's clock has to jump to count as set."""
+
+
+def _since_boot() -> float:
+    """Seconds that nobody can set; sleep counts where the system can tell (Linux)."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
 
 class FleetEngine:
     """Owns store, drivers and events of one profile. Create it and `run` it inside one event loop."""
 
-    def __init__(self, inventory: Inventory, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        inventory: Inventory,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = _since_boot,
+    ) -> None:
         self.inventory = inventory
         self.store = FleetStore(inventory)
         self.events: list[Event] = []
+        self.events_dropped = 0
         self.lag = 0.0
         self._clock = clock
+        self._steady = steady
+        self._clock_base = clock() - steady()
         self._log = EventLog()
         self._dirty: set[Key] = set()
         self._gone: set[Key] = set()
-        self._beats: dict[tuple[str, str], float] = {}
+        self._beaten: set[str] = set()
         self._touched: set[str] = set()
         self._new_events: list[Event] = []
         self._fleet = SshFleet(inventory, self.take)
@@ -59,16 +78,23 @@ class FleetEngine:
 
     def take(self, updates: Sequence[Update]) -> None:
         """What drivers emit goes into the store, and what it changed is remembered for the next delta."""
+        self._notice_set_clock()
         changes = self.store.apply(updates)
         self._dirty |= changes.changed
         self._gone = (self._gone | changes.gone) - changes.changed
-        for node in changes.beaten:
-            for section, at in self.store.sections(node).items():
-                self._beats[node, section] = at
+        self._beaten |= changes.beaten
         nodes = changes.nodes
         if nodes:
             self._touched |= nodes
             self._woken.set()
+
+    def _notice_set_clock(self) -> None:
+        """Evidence keeps its age when the clock is set; else what is dead would look fresh until a clock set back caught up."""
+        by = self._clock() - self._steady() - self._clock_base
+        if abs(by) >= _CLOCK_STEP:
+            _log.warning("the clock of this machine was set by %+.1f s", by)
+            self._clock_base += by
+            self._beaten |= self.store.clock_was_set(by)
 
     async def changed(self) -> None:
         """Returns when something changed since the last call."""
@@ -86,26 +112,31 @@ class FleetEngine:
             nodes = self._touched | set(names[turn % 4 :: 4])
             self._touched = set()
             turn += 1
+            self._notice_set_clock()
             self._add_events(self._log.observe(self.store, nodes, self._clock()))
 
     def _add_events(self, events: list[Event]) -> None:
         if events:
             self.events.extend(events)
-            del self.events[:-_EVENTS_KEPT]
+            surplus = max(0, len(self.events) - _EVENTS_KEPT)
+            del self.events[:surplus]
+            self.events_dropped += surplus
             self._new_events.extend(events)
+            del self._new_events[:-_EVENTS_KEPT]
             self._woken.set()
 
     def drain(self) -> tuple[list[Update], list[Event]]:
         """Facts, removals, beats and events since the last call: the latest of each, never a backlog."""
         facts: list[Observation] = [f for key in self._dirty if (f := self.store.get(key)) is not None]
         by_node: dict[tuple[str, float], list[str]] = {}
-        for (node, section), at in self._beats.items():
-            by_node.setdefault((node, at), []).append(section)
+        for node in self._beaten:
+            for section, at in self.store.sections(node).items():
+                by_node.setdefault((node, at), []).append(section)
         updates: list[Update] = [Gone(key=key) for key in self._gone]
         updates += facts
         updates += [Beat(node=n, at=at, sections=tuple(s)) for (n, at), s in by_node.items()]
         events = self._new_events
-        self._dirty, self._gone, self._beats, self._new_events = set(), set(), {}, []
+        self._dirty, self._gone, self._beaten, self._new_events = set(), set(), set(), []
         return updates, events
 
     # --- questions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,10 @@ from hypothesis import given, settings
 
 from anyconsole.drivers import bind, knot, nsd
 from anyconsole.drivers.ask import Ask, CollectError, Exchange, Get, Read, Reply, Row, State, Talk
+from anyconsole.drivers.instance_rows import rates_row
 from anyconsole.drivers.parse_error import ParseError
+from anyconsole.drivers.probe.facts_of import fact_of
+from anyconsole.model.facts import QueryRates
 from tests.drivers.samples import drive, mutated, refuses_every_truncation, sample, samples, survives
 
 SOA = {"example.de": {"address": "192.0.2.53", "wire": "0000" + "00" * 10}}
@@ -217,6 +221,21 @@ def test_bind_counts() -> None:
     assert boot.startswith("2026-11-23T")
     assert (counters["total"], counters["ipv4"], counters["ipv6"], counters["udp"], counters["tcp"]) == (4, 3, 1, 3, 1)
     assert counters["rcode.NXDOMAIN"] == 1
+
+
+def test_a_bind_that_invents_numbers_and_codes_costs_only_its_own_section() -> None:
+    zone = {"name": "example.de", "class": "IN", "type": "primary", "serial": 10**30, "loaded": "x"}
+    with pytest.raises(ParseError, match="serial"):
+        bind.parse_zones(json.dumps({"views": {"_default": {"zones": [zone]}}}).encode())
+    server = json.loads(sample("bind-9.18", "bind_json_v1_server.json"))
+    with pytest.raises(ParseError, match="counters"):
+        bind.parse_server(json.dumps({**server, "opcodes": {"QUERY": 10**308}}).encode())
+    state: dict[str, Any] = {}
+    counters = {"total": 9000, **{f"rcode.X{i}": 1 for i in range(9000)}}
+    rates_row(BIND_SPEC, state, counters, 1.0, "boot")
+    (row,) = rates_row(BIND_SPEC, state, {k: 2 * v for k, v in counters.items()}, 2.0, "boot")
+    assert len(row["rcodes"]) <= 64
+    assert isinstance(fact_of("sin1", row, 1.0, 0.0), QueryRates)
 
 
 def test_bind_needs_the_address_of_its_statistics_channel() -> None:

@@ -49,17 +49,30 @@ def series(node: str, tenant: str, value: str, at: float = 1000.0) -> dict[str, 
 
 def test_a_sample_keeps_its_own_time_however_fresh_the_query_is() -> None:
     reading = read_series(
-        [series("fra1", "de", "12.5", 1000.0)], [series("fra1", "de", "812.25", 1000.0)], INVENTORY, SPEC
+        [series("fra1", "de", "12.5", 1000.0)], [series("fra1", "de", "812.25", 1000.0)], INVENTORY, SPEC, 1000.0
     )
     assert reading.rates == (
-        QueryRates(node="fra1", section="prometheus", at=812.25, tenant="de", source="prometheus", qps=12.5),
+        QueryRates(node="fra1", section="prometheus:de", at=812.25, tenant="de", source="prometheus", qps=12.5),
     )
 
 
 def test_a_sample_is_never_younger_than_the_query() -> None:
-    assert (
-        read_series([series("fra1", "de", "1")], [series("fra1", "de", "99999")], INVENTORY, SPEC).rates[0].at == 1000.0
-    )
+    for sampled in ("99999", "NaN", "+Inf"):
+        reading = read_series([series("fra1", "de", "1")], [series("fra1", "de", sampled)], INVENTORY, SPEC, 1000.0)
+        assert reading.rates[0].at == 1000.0
+
+
+def test_a_wrong_clock_of_prometheus_makes_no_sample_younger_or_older() -> None:
+    for its_clock in (1000.0, 9000.0, 200.0):
+        values = [series("fra1", "de", "1", its_clock)]
+        times = [series("fra1", "de", str(its_clock - 40), its_clock)]
+        assert read_series(values, times, INVENTORY, SPEC, 1000.0).rates[0].at == 960.0
+
+
+@pytest.mark.parametrize("at", [10**400, 1e300, float("inf"), float("nan"), -1])
+def test_a_time_that_is_none_is_refused_and_stops_nothing(at: float) -> None:
+    with pytest.raises(PrometheusError):
+        read_series([series("fra1", "de", "1", at)], [], INVENTORY, SPEC, 1000.0)
 
 
 def test_series_of_strangers_and_numbers_that_are_none_are_counted_not_shown() -> None:
@@ -67,7 +80,7 @@ def test_series_of_strangers_and_numbers_that_are_none_are_counted_not_shown() -
         series("fra1", "de", "1"), series("fra9", "de", "1"), series("fra1", "com", "1"), series("ams1", "de", "NaN"),
         series("ams1", "nic", "+Inf"), series("fra1", "nic", "-1"), series("fra1", "de", "2"), {"metric": {}, "value": [1, "3"]},
     ]  # fmt: skip
-    reading = read_series(values, [], INVENTORY, SPEC)
+    reading = read_series(values, [], INVENTORY, SPEC, 1000.0)
     assert [(r.node, r.tenant, r.qps) for r in reading.rates] == [("fra1", "de", 1.0)]
     assert reading.ignored == 7
 
@@ -76,7 +89,7 @@ def test_series_of_strangers_and_numbers_that_are_none_are_counted_not_shown() -
                                     [{"metric": {}, "value": [1, "x"]}], [{"metric": {}, "value": ["1", "1"]}]])  # fmt: skip
 def test_what_is_no_instant_vector_is_refused_not_half_read(answer: object) -> None:
     with pytest.raises(PrometheusError):
-        read_series(answer, [], INVENTORY, SPEC)
+        read_series(answer, [], INVENTORY, SPEC, 1000.0)
 
 
 JSON = st.recursive(
@@ -92,7 +105,7 @@ JSON = st.recursive(
 def test_any_json_is_read_or_refused(values: object, times: object) -> None:
     said = ""
     try:
-        read_series(values, times, INVENTORY, SPEC)
+        read_series(values, times, INVENTORY, SPEC, 1000.0)
     except PrometheusError as error:
         said = str(error)
     assert len(said) < 300
@@ -198,7 +211,8 @@ async def test_rates_arrive_with_a_live_link(prometheus: FakePrometheus) -> None
     assert (link.node, link.section) == ("prometheus", "link")
     rates = [f for f in seen.facts if isinstance(f, QueryRates)]
     assert len(rates) >= 2
-    assert (rates[0].qps, rates[0].at) == (5.5, 700.0)
+    assert rates[0].qps == 5.5
+    assert rates[0].at == pytest.approx(700.0, abs=2)
     assert {q for q, _ in prometheus.requests} == {"anycast:qps", "timestamp(anycast:qps)"}
 
 

@@ -34,6 +34,27 @@ while 1:
     print(json.dumps({"s": n, "t": time.time(), "f": [], "ok": ["host"]}), flush=True)
     n += 1
 """
+FAILING = r"""
+import os, time, select, json
+print('{"h":1,"python":"3.11"}', flush=True)
+n = 0
+while 1:
+    if select.select([0], [], [], 0.2)[0] and not os.read(0, 65536): break
+    seen = {"f": [], "ok": ["host"]} if n < 3 else {"err": {"host": "no answer"}}
+    print(json.dumps({"s": n, "t": time.time(), **seen}), flush=True)
+    n += 1
+"""
+LONELY = r"""
+import os, time, select, json
+print('{"h":1,"python":"3.11"}', flush=True)
+n, heard = 0, time.monotonic()
+while time.monotonic() - heard < 1.5:
+    if select.select([0], [], [], 0.2)[0]:
+        if not os.read(0, 65536): break
+        heard = time.monotonic()
+    print(json.dumps({"s": n, "t": time.time(), "f": [], "ok": ["host"]}), flush=True)
+    n += 1
+"""
 FLOOD = "import os\nos.write(1, b'{\"h\":1}\\n')\nwhile 1: os.write(1, b'x' * 60 + b'\\n' * 100)"
 FLOOD_ONE_LINE = "import os\nos.write(1, b'{\"h\":1}\\n')\nwhile 1: os.write(1, b'x' * 65536)"
 
@@ -282,6 +303,21 @@ async def test_when_the_jump_dies_its_nodes_wait_for_it_and_come_back(servers: S
             await seen.until(name, LinkState.LIVE, within=15)
 
 
+async def test_nodes_behind_a_dead_jump_follow_the_configuration_to_another_one(servers: Servers) -> None:
+    jump = servers.add("jump")
+    spare = servers.add("spare")
+    servers.add("fra1")
+    jump.stop()
+    async with running(fast(["fra1"], servers)) as (_, seen):
+        assert "jump" in (await seen.until("fra1", LinkState.BACKOFF)).detail
+        jump.port = spare.port
+        servers.configure()
+        await seen.until("fra1", LinkState.LIVE, within=15)
+        assert spare.logged("Accepted publickey") == 1
+        names = {task.get_name() for task in asyncio.all_tasks()}
+        assert sum(name.startswith("tunnel") for name in names) == 1, "nobody knocks at the old one any more"
+
+
 async def test_a_killed_session_is_noticed_at_once_and_replaced(servers: Servers) -> None:
     servers.add("jump")
     node = servers.add("fra1")
@@ -522,6 +558,28 @@ async def test_our_own_sleep_is_not_taken_for_the_nodes_silence(servers: Servers
         await asyncio.sleep(1.2)
         assert [fact.state for fact in seen.links["fra1"]][-1] is LinkState.LIVE
         assert LinkState.BACKOFF not in {fact.state for fact in seen.links["fra1"]}
+
+
+async def test_a_node_whose_every_section_fails_keeps_its_connection_and_says_why(servers: Servers) -> None:
+    servers.add("jump")
+    servers.add("fra1")
+    async with running(fast(["fra1"], servers), FAILING) as (_, seen):
+        await seen.until("fra1", LinkState.LIVE)
+        await asyncio.sleep(4)
+        assert {f.state for f in seen.links["fra1"]}.isdisjoint({LinkState.STALE, LinkState.BACKOFF})
+        assert seen.links["fra1"][-1].detail == "host: no answer"
+
+
+async def test_a_clock_set_back_leaves_no_probe_unheard(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    servers.add("jump")
+    servers.add("fra1")
+    monkeypatch.setattr("anyconsole.drivers.probe.stream.PING_EVERY", 0.3)
+    async with running(fast(["fra1"], servers), LONELY) as (_, seen):
+        await seen.until("fra1", LinkState.LIVE)
+        real = time.time
+        monkeypatch.setattr("time.time", lambda: real() - 3600)
+        await asyncio.sleep(3)
+        assert LinkState.BACKOFF not in {f.state for f in seen.links["fra1"]}
 
 
 async def test_a_host_certificate_is_trusted_through_its_authority_and_only_for_its_names(

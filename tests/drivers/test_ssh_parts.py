@@ -8,12 +8,13 @@ import random
 import resource
 import subprocess
 import sys
+from collections.abc import Coroutine
 
 import pytest
 
 from anyconsole.drivers.ssh.dial import PATIENCE, Slots
 from anyconsole.drivers.ssh.fault import Fault
-from anyconsole.drivers.ssh.process import quiet_libraries, raise_file_limit
+from anyconsole.drivers.ssh.process import DaemonThreads, quiet_libraries, raise_file_limit
 from anyconsole.drivers.ssh.resolve import Endpoint
 from anyconsole.drivers.ssh.retry import GOOD_AFTER, Attempts
 from anyconsole.drivers.ssh.tunnels import MEMBERS, Tunnels
@@ -82,6 +83,28 @@ async def test_one_tunnel_carries_two_hundred_hosts_and_a_chain_is_built_of_shar
     assert tunnels.join((edge, jump), "late") is joined[0], "a place that became free is taken"
 
 
+async def test_a_tunnel_ends_with_its_last_host_and_so_do_those_it_goes_through() -> None:
+    edge, jump = Endpoint(name="edge", host="edge"), Endpoint(name="jump", host="jump")
+    running: set[asyncio.Task[None]] = set()
+
+    class Tasks:
+        def create_task(self, coroutine: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+            coroutine.close()
+            task = asyncio.create_task(asyncio.sleep(30), name=name)
+            running.add(task)
+            return task
+
+    tunnels = Tunnels(None, Tasks(), random.Random(1), lambda: None)  # type: ignore[arg-type]
+    tunnel = tunnels.join((edge, jump), "n0")
+    assert tunnels.join((edge, jump), "n1") is tunnel
+    tunnels.leave(tunnel, "n0")
+    assert len(tunnels.all()) == 2
+    tunnels.leave(tunnel, "n1")
+    assert tunnels.all() == []
+    await asyncio.wait(running, timeout=1)
+    assert all(task.cancelled() for task in running)
+
+
 def test_descriptors_are_raised_to_what_the_system_allows() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
@@ -96,7 +119,7 @@ def test_descriptors_are_raised_to_what_the_system_allows() -> None:
 def test_libraries_do_not_write_on_the_screen(logger: str) -> None:
     code = (
         "import logging, warnings\n"
-        "from anyconsole.drivers.ssh.process import quiet_libraries\n"
+        "from anyconsole.drivers.ssh.process import DaemonThreads, quiet_libraries\n"
         "quiet_libraries()\n"
         f"logging.getLogger({logger!r}).warning('noise')\n"
         "import asyncssh, anyconsole.drivers.ssh.fleet\n"
@@ -109,3 +132,34 @@ def test_libraries_do_not_write_on_the_screen(logger: str) -> None:
 def test_a_log_file_of_the_application_still_hears_of_errors() -> None:
     quiet_libraries()
     assert logging.getLogger("asyncssh").isEnabledFor(logging.ERROR)
+
+
+_QUITS = """
+import asyncio, socket, time
+from anyconsole.drivers.ssh.process import DaemonThreads
+
+socket.getaddrinfo = lambda *_, **__: time.sleep(60)
+
+async def main():
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(DaemonThreads(2))
+    assert await asyncio.to_thread(pow, 2, 3) == 8
+    try:
+        async with asyncio.timeout(0.2):
+            await asyncio.gather(*(loop.getaddrinfo("jump", 22) for _ in range(5)))
+    except TimeoutError:
+        print("timeout")
+
+asyncio.run(main())
+"""
+
+
+def test_a_silent_dns_does_not_keep_us_from_quitting() -> None:
+    done = subprocess.run([sys.executable, "-c", _QUITS], capture_output=True, text=True, timeout=10, check=True)
+    assert (done.stdout, done.stderr) == ("timeout\n", "")
+
+
+async def test_what_a_thread_raises_reaches_whoever_waits() -> None:
+    asyncio.get_running_loop().set_default_executor(DaemonThreads(1))
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.to_thread(divmod, 1, 0)

@@ -14,12 +14,13 @@ import pytest
 from anyconsole.drivers.ask import Exchange, Get, Read, Run, Talk
 from anyconsole.drivers.probe.config import vantage_config
 from anyconsole.drivers.probe.stream import FactTracker, Update
+from anyconsole.drivers.ssh.execute import run_command
 from anyconsole.drivers.ssh.fault import Lost, SshError
 from anyconsole.drivers.ssh.feed import HostFeed, ProbeFeed
 from anyconsole.drivers.ssh.node_transport import NodeTransport
 from anyconsole.drivers.ssh.poll_feed import PollFeed
-from anyconsole.model.facts import HostHealth
-from anyconsole.model.inventory import Inventory, Vantage
+from anyconsole.model.facts import Beat, HostHealth
+from anyconsole.model.inventory import Inventory, PollSpec, Tenant, Vantage
 from tests.drivers.sshd import Servers, Sshd
 
 pytestmark = pytest.mark.lab
@@ -173,6 +174,28 @@ async def test_dns_goes_over_tcp_with_a_fresh_id(server: Sshd) -> None:
     listener.close()
 
 
+async def test_what_was_asked_of_a_frozen_host_leaves_no_channel_open_and_never_runs(
+    server: Sshd, tmp_path: Path
+) -> None:
+    late = tmp_path / "late"
+    listener = await asyncio.start_unix_server(Bird().serve, tmp_path / "bird.ctl")
+    async with connected(server) as connection:
+        await run_command(connection, ["true"], 5)
+        server.freeze()
+        for _ in range(12):  # sshd opens ten sessions
+            with pytest.raises(SshError):
+                await run_command(connection, ["touch", str(late)], 0.05)
+        for ask in (Talk(str(tmp_path / "bird.ctl"), "bird", b"x\n"), Get("127.0.0.1", server.port, "/")):
+            assert (await NodeTransport(connection).answer([ask], 0.05))[0].fault == "timeout"
+        server.thaw()
+        async with asyncio.timeout(5):
+            while connection._channels:
+                await asyncio.sleep(0.05)
+        assert (await run_command(connection, ["echo", "hi"], 5)).stdout == b"hi\n"
+    assert not late.exists()
+    listener.close()
+
+
 async def test_a_lost_connection_is_lost_and_not_an_answer(server: Sshd) -> None:
     async with connected(server) as connection:
         connection.abort()
@@ -208,3 +231,22 @@ async def test_a_host_without_python_is_polled_and_says_so(server: Sshd) -> None
         connection.abort()
         with pytest.raises((SshError, OSError, asyncssh.Error)):
             await asyncio.wait_for(task, 5)
+
+
+async def test_a_section_that_is_not_due_is_neither_looked_at_nor_an_error(
+    server: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anyconsole.drivers.ssh.poll_feed.PERIOD", 0.2)
+    tenant = Tenant(name="de", number=1, prefixes=(), addresses=("127.0.0.1",), zones=("example.de",))
+    fleet = Inventory(name="t", tenants=(tenant,), poll=PollSpec(probe=0.2, dns=60.0))
+    config = vantage_config(fleet, Vantage(name="c1", address="c1"))
+    heard: list[Update] = []
+    async with connected(server) as connection:
+        feed = PollFeed("c1", connection, config, heard.extend, FactTracker("c1"))
+        task = asyncio.create_task(feed.run())
+        async with asyncio.timeout(10):
+            while sum(isinstance(u, Beat) and u.sections == ("host",) for u in heard) < 4:
+                await asyncio.sleep(0.05)
+        task.cancel()
+        assert feed.errors == {}
+        assert sum(isinstance(u, Beat) and u.sections == ("dns",) for u in heard) == 1

@@ -13,7 +13,15 @@ import pytest
 
 from anyconsole.drivers.ssh.argv import Hop
 from anyconsole.drivers.ssh.fault import Fault, SshError
-from anyconsole.drivers.ssh.resolve import Endpoint, Resolver, config_files, endpoint_from, parse_answer, stamp_of
+from anyconsole.drivers.ssh.resolve import (
+    FAILURE_KEPT,
+    Endpoint,
+    Resolver,
+    config_files,
+    endpoint_from,
+    parse_answer,
+    stamp_of,
+)
 from anyconsole.model.inventory import NodeSpec, SshSpec
 
 
@@ -164,12 +172,16 @@ async def test_ssh_is_asked_once_per_host_until_a_configuration_file_changes(
     assert (await resolver.resolve(node("fra1"))).host == "192.0.2.2"
 
 
-async def test_a_failure_is_remembered_too_until_the_configuration_changes(tmp_path: Path) -> None:
+async def test_a_failure_is_remembered_but_not_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 0
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
 
     async def run(_: Sequence[str]) -> str:
         nonlocal asked
         asked += 1
+        if asked == 2:  # the network is back
+            return "hostname 192.0.2.1\nuser a\nport 22\n"
         raise SshError(Fault.UNREACHABLE, "bad")
 
     resolver = Resolver(SshSpec(config_file=str(tmp_path / "none")), run)
@@ -177,6 +189,28 @@ async def test_a_failure_is_remembered_too_until_the_configuration_changes(tmp_p
         with pytest.raises(SshError, match="bad"):
             await resolver.resolve(node("fra1"))
     assert asked == 1
+    now += FAILURE_KEPT
+    assert (await resolver.resolve(node("fra1"))).host == "192.0.2.1"
+
+
+async def test_another_network_is_noticed_when_a_host_is_reached_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config"
+    config.write_text(f'Match host fra1 exec "test -e {tmp_path}/at_home"\n  ProxyJump jump\n')
+    monkeypatch.setattr("anyconsole.drivers.ssh.resolve.ANSWER_KEPT", 0.0)
+    resolver = Resolver(SshSpec(config_file=str(config)))
+    assert not (await resolver.resolve(node("fra1"))).via
+    (tmp_path / "at_home").touch()
+    assert (await resolver.resolve(node("fra1"))).via
+
+
+def test_a_file_that_becomes_readable_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "known_hosts"
+    file.touch(mode=0o000)
+    before = stamp_of([str(file)])
+    file.chmod(0o600)
+    assert stamp_of([str(file)]) != before
 
 
 def test_included_files_and_their_folders_are_watched(tmp_path: Path) -> None:

@@ -102,3 +102,20 @@ async def test_the_shell_is_the_users_own_ssh(client: EngineClient) -> None:
     argv = await client.shell_argv("fra1")
     assert argv[0] == "ssh"
     assert "fra1" in argv[-1]
+
+
+async def test_a_machine_without_a_process_left_is_said_so_and_tried_again(
+    client: EngineClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = asyncio.create_subprocess_exec
+
+    async def none_left(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    await until(lambda: client.state is EngineState.LIVE)
+    monkeypatch.setattr("asyncio.create_subprocess_exec", none_left)
+    assert client.pid is not None
+    os.kill(client.pid, signal.SIGKILL)
+    await until(lambda: "can't be started (Resource" in client.state_detail)
+    monkeypatch.setattr("asyncio.create_subprocess_exec", real)
+    await until(lambda: client.state is EngineState.LIVE)

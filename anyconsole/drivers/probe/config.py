@@ -8,9 +8,10 @@ from typing import Any
 
 from anyconsole.drivers.dnswire import soa_query
 from anyconsole.drivers.plugins import name_server, speaker
+from anyconsole.drivers.speaker_rows import announcements_of
 from anyconsole.model.inventory import InstanceSpec, Inventory, NodeSpec, SpeakerSpec, Tenant, Vantage
 
-__all__ = ["probe_config", "vantage_config"]
+__all__ = ["probe_config", "row_count", "section_names", "vantage_config"]
 
 _MIN_DNS_PERIOD = 1.5
 """Seconds. With a primary zone's serial asked for every 3 s beside it, an address is asked at most once a second from its node."""
@@ -33,6 +34,18 @@ def probe_config(inventory: Inventory, node: NodeSpec) -> dict[str, Any]:
 def vantage_config(inventory: Inventory, vantage: Vantage) -> dict[str, Any]:
     """The configuration of the probe on a vantage point: its host, and the DNS questions about every tenant."""
     return _base(inventory, vantage.name, [], inventory.tenants)
+
+
+def section_names(config: dict[str, Any]) -> frozenset[str]:
+    """The sections a host is asked for."""
+    parts = (config["host"], config["dns"], *config["speakers"], *config["instances"])
+    return frozenset(part["section"] for part in parts)
+
+
+def row_count(config: dict[str, Any]) -> int:
+    """How many rows a host has to tell if it tells everything it is asked for."""
+    speakers = sum(1 + len(s["sessions"]) + sum(1 for _ in announcements_of(s)) for s in config["speakers"])
+    return 1 + speakers + 2 * len(config["instances"]) + len(config["dns"]["questions"])
 
 
 def _base(inventory: Inventory, name: str, addresses: list[str], asked: Iterable[Tenant]) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def _answer(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _clean(value: object, depth: int = 0) -> object:
-    """`value` with all texts printable and bounded. A reply in hex is longer than other texts may be: it is digits, not text."""
+    """`value` with all texts printable, all of it bounded. A reply in hex is longer than other texts may be: it is digits, not text."""
     if isinstance(value, str):
         if len(value) <= 8192 and depth == 0 and value.isalnum() and value.isascii():
             return value
@@ -91,4 +91,6 @@ def _clean(value: object, depth: int = 0) -> object:
         if len(value) > MAX_ITEMS or depth > 2:
             raise RowError("a table in a row is too long or too deep")
         return {printable(str(k), MAX_TEXT): _clean(v, depth + 1) for k, v in value.items()}
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise RowError("a number in a row is beyond 64 bits")  # frames to the screen can't carry it
     return value

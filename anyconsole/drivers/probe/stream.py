@@ -42,11 +42,20 @@ class ProbeUnsupportedError(ProbeError):
 
 
 class FactTracker:
-    """What one node reported so far: turns rows of sections into updates, and finds out what is gone."""
+    """What one node reported so far: turns rows of sections into updates, and finds out what is gone.
 
-    def __init__(self, node: str) -> None:
+    `sections` are those it was asked for (None: any); it can't invent others. `limit` is how many facts it may hold.
+    """
+
+    def __init__(self, node: str, sections: frozenset[str] | None = None, limit: int = MAX_FACTS) -> None:
         self.node = node
+        self._asked = sections
+        self._limit = limit
         self._facts: dict[str, dict[Key, Observation]] = {}
+
+    def knows(self, section: str) -> bool:
+        """True if the node was asked for this section."""
+        return self._asked is None or section in self._asked
 
     def replace(
         self, section: str, rows: list[Row], now: float, clock_offset: float = 0.0, *, everything: bool = False
@@ -106,11 +115,13 @@ class FactTracker:
         fact = fact_of(self.node, row, now, clock_offset)
         if section is not None and fact.section != section:
             raise RowError(f"row of section {fact.section} among those of {section}")
+        if not self.knows(fact.section):
+            raise RowError(f"row of section {printable(fact.section, 100)}, which nobody asked for")
         return fact
 
     def _check_size(self, more: int = 0) -> None:
-        if sum(map(len, self._facts.values())) + more > MAX_FACTS or len(self._facts) > MAX_FACTS:
-            raise RowError(f"more than {MAX_FACTS} facts from one node")
+        if sum(map(len, self._facts.values())) + more > self._limit or len(self._facts) > self._limit:
+            raise RowError(f"more than {self._limit} facts from one node")
 
 
 def _same(old: Observation | None, new: Observation) -> bool:
@@ -141,9 +152,10 @@ class _Line(msgspec.Struct, frozen=True):
 
 
 class ProbeStream:
-    """One session with the probe of one node. `hello` is None until it spoke; `errors` are the sections it can't see now.
+    """One session with the probe of one node.
 
-    Give it the `tracker` of the node's last session, so that what went in between is found to be gone.
+    `hello` is None until it spoke; `errors` are the sections it can't see now; `frames` counts what it said, for a node whose every
+    section fails is not silent. Give it the `tracker` of the node's last session, so that what went in between is found to be gone.
     """
 
     def __init__(self, node: str, tracker: FactTracker | None = None) -> None:
@@ -151,6 +163,7 @@ class ProbeStream:
         self.tracker = tracker if tracker is not None else FactTracker(node)
         self.hello: dict[str, str] | None = None
         self.errors: dict[str, str] = {}
+        self.frames = 0
         self._decoder = msgspec.json.Decoder(_Line)
         self._buffer = bytearray()
         self._preamble = 0
@@ -186,7 +199,10 @@ class ProbeStream:
         return updates
 
     def requests(self, now: float) -> bytes:
-        """What to write to the probe now ("" most of the time): keep-alive, and the wish for a keyframe. Call about once a second."""
+        """What to write to the probe now ("" most of the time): keep-alive, and the wish for a keyframe. Call about once a second.
+
+        `now` is a monotonic clock: with the wall clock set back no keep-alive would go out until it caught up.
+        """
         wanted = b""
         if now - self._pinged_at >= PING_EVERY:
             self._pinged_at = now
@@ -265,6 +281,7 @@ class ProbeStream:
     def _frame(self, message: _Line, seq: int, now: float) -> list[Update]:
         in_order = self._seq is None or seq == self._seq + 1
         self._seq = seq
+        self.frames += 1
         updates = self._clock(message.t, now)
         if message.f is not None:
             return updates + self._key_part(message, message.f, now)
@@ -285,7 +302,7 @@ class ProbeStream:
         if message.m:
             return []
         whole, self._partial = self._partial, None
-        by_section: dict[str, list[Row]] = {section: [] for section in message.ok}
+        by_section: dict[str, list[Row]] = {section: [] for section in message.ok if self.tracker.knows(section)}
         for row in whole:
             section = row.get("section")
             if not isinstance(section, str) or section not in by_section:
@@ -302,10 +319,9 @@ class ProbeStream:
     def _looked(self, message: _Line, now: float) -> list[Update]:
         if len(message.ok) + len(message.err) > 1000:
             raise RowError("too many sections")
-        self.errors = {printable(k, 100): printable(v, 300) for k, v in message.err.items()}
-        if not message.ok:
-            return []
-        return [Beat(node=self.node, at=now, sections=tuple(printable(s, 100) for s in message.ok))]
+        self.errors = {printable(k, 100): printable(v, 300) for k, v in message.err.items() if self.tracker.knows(k)}
+        seen = tuple(printable(s, 100) for s in message.ok if self.tracker.knows(s))
+        return [Beat(node=self.node, at=now, sections=seen)] if seen else []
 
     def _clock(self, sent: float, now: float) -> list[Update]:
         """The node's clock minus ours. A line is late by its way, never early: of several, those that came fastest tell."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
-from typing import Final
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from typing import Any, Final, TypeVar
 
 import asyncssh
 import msgspec
 
 from anyconsole.drivers.ssh.fault import Fault, Lost, SshError, Stage, classify, plain
 
-__all__ = ["Completed", "follow", "run_command"]
+__all__ = ["Completed", "follow", "run_command", "until_open"]
+
+_T = TypeVar("_T")
 
 MAX_OUTPUT: Final = 1 << 20
 WINDOW: Final = 65536
@@ -29,6 +31,24 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
     truncated: bool = False
 
 
+async def until_open(opening: Coroutine[Any, Any, _T], give_up: Callable[[_T], None]) -> _T:
+    """Wait for a channel that is being opened; if we stop waiting and it opens later, `give_up` closes it then.
+
+    asyncssh forgets such a channel, but on the host it stays open and counts: ten of them, and sshd opens no more (MaxSessions).
+    """
+    task = asyncio.ensure_future(opening)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+
+        def close(late: asyncio.Task[_T]) -> None:
+            if not late.cancelled() and late.exception() is None:
+                give_up(late.result())
+
+        task.add_done_callback(close)
+        raise
+
+
 async def run_command(
     connection: asyncssh.SSHClientConnection, argv: Sequence[str], deadline: float, stdin: bytes = b""
 ) -> Completed:
@@ -42,9 +62,7 @@ async def run_command(
     session = _Collect()
     try:
         async with asyncio.timeout(deadline):
-            channel, _ = await connection.create_session(
-                lambda: session, shlex.join(argv), encoding=None, window=WINDOW, request_pty=False
-            )
+            channel = await session.open(connection, shlex.join(argv))
             if stdin:
                 channel.write(stdin)
             channel.write_eof()
@@ -80,7 +98,7 @@ async def follow(connection: asyncssh.SSHClientConnection, path: str) -> AsyncGe
     session = _Follow()
     try:
         async with asyncio.timeout(OPEN_DEADLINE):
-            await connection.create_session(lambda: session, command, encoding=None, window=WINDOW, request_pty=False)
+            await session.open(connection, command)
         while chunk := await session.next():
             yield chunk
     except TimeoutError:
@@ -101,9 +119,19 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self.exit_status: int | None = None
         self.ended = asyncio.Event()
         self.channel: asyncssh.SSHClientChannel[bytes] | None = None
+        self._stopped = False
+
+    async def open(self, connection: asyncssh.SSHClientConnection, command: str) -> asyncssh.SSHClientChannel[bytes]:
+        """Start `command` in this session. Raises OSError or asyncssh.Error."""
+        opening = connection.create_session(lambda: self, command, encoding=None, window=WINDOW, request_pty=False)
+        channel, _ = await until_open(opening, lambda late: late[0].abort())
+        return channel
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
         self.channel = chan
+        if self._stopped:
+            chan.abort()
+            raise ConnectionAbortedError("opened too late")  # before the command is sent: it must not run now
 
     def exit_status_received(self, status: int) -> None:
         self.exit_status = status
@@ -113,6 +141,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
 
     def stop(self) -> None:
         """Ask for the end of a command that still runs, and let go of the channel without waiting."""
+        self._stopped = True
         if self.channel is not None and not self.ended.is_set():
             if not self.channel.is_closing():
                 self.channel.terminate()

@@ -14,8 +14,15 @@ from typing import Final, Protocol, TypeAlias
 import asyncssh
 
 from anyconsole.drivers.probe.bundle import bootstrap
-from anyconsole.drivers.probe.config import probe_config, vantage_config
-from anyconsole.drivers.probe.stream import FactTracker, ProbeError, ProbeStream, ProbeUnsupportedError, Update
+from anyconsole.drivers.probe.config import probe_config, row_count, section_names, vantage_config
+from anyconsole.drivers.probe.stream import (
+    MAX_FACTS,
+    FactTracker,
+    ProbeError,
+    ProbeStream,
+    ProbeUnsupportedError,
+    Update,
+)
 from anyconsole.drivers.ssh.fault import Fault, Lost, SshError, plain
 from anyconsole.drivers.ssh.poll_feed import PollFeed
 from anyconsole.model.inventory import Inventory, NodeSpec, Vantage
@@ -66,7 +73,10 @@ def probe_feeds(inventory: Inventory) -> Feeds:
     def start(host: NodeSpec | Vantage, connection: asyncssh.SSHClientConnection, received: Received) -> Feed:
         config = probe_config(inventory, host) if isinstance(host, NodeSpec) else vantage_config(inventory, host)
         command, program = bootstrap(config)
-        tracker = trackers.setdefault(host.name, FactTracker(host.name))
+        if (tracker := trackers.get(host.name)) is None:
+            # Room for a plugin's few rows of its own, none for a node that fills our memory.
+            limit = min(MAX_FACTS, 100 + 2 * row_count(config))
+            tracker = trackers[host.name] = FactTracker(host.name, section_names(config), limit)
         probe = ProbeFeed(host.name, connection, command, program, received, tracker)
         return HostFeed(probe, lambda: PollFeed(host.name, connection, config, received, tracker))
 
@@ -198,17 +208,17 @@ class ProbeFeed(asyncssh.SSHClientSession[bytes]):
         self._ended.set()
 
     def _understand(self, data: bytes) -> None:
-        now = time.time()
-        updates = self._stream.feed(data, now)
+        frames = self._stream.frames
+        updates = self._stream.feed(data, time.time())
         for number, text in self._stream.take_raw().items():
             if (question := self._questions.get(number)) is not None and not question.done():
                 question.set_result(text)
-        if updates:
+        if updates or self._stream.frames != frames:
             self._received(updates)
         if self._stream.hello is None or self._channel is None or self._channel.is_closing():
             return
         # The probe speaks every second, so this is where its keep-alives go out, without a timer per host.
-        if request := self._stream.requests(now):
+        if request := self._stream.requests(time.monotonic()):
             self._channel.write(request)
 
     def _stop(self, error: SshError) -> None:

@@ -12,14 +12,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Final
 
+import asyncssh
+
 from anyconsole.drivers.ssh.credentials import Keyring
 from anyconsole.drivers.ssh.dial import Dialer
 from anyconsole.drivers.ssh.execute import Completed, follow, run_command
-from anyconsole.drivers.ssh.fault import Fault, SshError
+from anyconsole.drivers.ssh.fault import Fault, SshError, plain
 from anyconsole.drivers.ssh.feed import Feeds, probe_feeds
 from anyconsole.drivers.ssh.hostkeys import HostKeyBook
 from anyconsole.drivers.ssh.link import Emit, NodeLink, Shared
-from anyconsole.drivers.ssh.process import quiet_libraries, raise_file_limit
+from anyconsole.drivers.ssh.process import DaemonThreads, quiet_libraries, raise_file_limit
 from anyconsole.drivers.ssh.resolve import Resolver
 from anyconsole.drivers.ssh.tunnels import Trouble, Tunnel, Tunnels
 from anyconsole.model.inventory import Inventory, NodeSpec, Vantage
@@ -29,6 +31,7 @@ __all__ = ["SshFleet"]
 SWEEP: Final = 0.5
 WATCH: Final = 2.0
 FIRST_WAVE: Final = 30.0
+LOOKUPS: Final = 16
 CLOSE_DEADLINE: Final = 2.0
 TAIL_PATIENCE: Final = 3.0
 
@@ -53,6 +56,7 @@ class SshFleet:
     async def run(self) -> None:
         """Connect to all nodes and vantage points and keep them connected until cancelled."""
         raise_file_limit()
+        asyncio.get_running_loop().set_default_executor(DaemonThreads(LOOKUPS))
         self._runner = asyncio.current_task()
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -140,6 +144,8 @@ class SshFleet:
                 listener = await connection.forward_local_port("127.0.0.1", 0, host, port)
         except TimeoutError:
             raise SshError(Fault.TIMEOUT, f"jump host {via}: no connection yet") from None
+        except (OSError, asyncssh.Error) as error:
+            raise SshError(Fault.CHANNEL, f"jump host {via}: no port to forward ({plain(str(error))})") from error
         try:
             yield listener.get_port()
         finally:

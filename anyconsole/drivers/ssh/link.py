@@ -189,7 +189,16 @@ class NodeLink:
         if self._tunnel is None:
             async with slots.hold():
                 return await self._shared.dialer.dial(endpoint)
-        through = await self._tunnel.connection(self._blocked)
+        shown: Trouble | None = None
+
+        def blocked(trouble: Trouble) -> None:
+            nonlocal shown
+            if shown is not None:
+                raise _JumpLost  # once more from the start: by now the configuration may name another way
+            shown = trouble
+            self._show_fault(trouble.error, f"waiting for jump host: {trouble.error}", trouble.retry_at)
+
+        through = await self._tunnel.connection(blocked)
         async with self._tunnel.slots.hold(), slots.hold():
             return await self._shared.dialer.dial(endpoint, through)
 
@@ -245,13 +254,11 @@ class NodeLink:
     def _choose_way(self, endpoint: Endpoint) -> None:
         if endpoint == self.endpoint:
             return
-        if self._tunnel is not None:
-            self._shared.tunnels.leave(self._tunnel, self.name)
+        before = self._tunnel
         self.endpoint = endpoint
         self._tunnel = self._shared.tunnels.join(endpoint.via, self.name) if endpoint.via else None
-
-    def _blocked(self, trouble: Trouble) -> None:
-        self._show_fault(trouble.error, f"waiting for jump host: {trouble.error}", trouble.retry_at)
+        if before is not None and before is not self._tunnel:
+            self._shared.tunnels.leave(before, self.name)
 
     async def _wait(self, waits_for: SshError | None, seconds: float | None) -> None:
         self.waits_for = waits_for

@@ -15,7 +15,7 @@ import asyncssh
 
 from anyconsole.drivers.ask import MAX_REPLY, Ask, Exchange, Get, Read, Reply, Run, Talk
 from anyconsole.drivers.framing import FRAMINGS, Framing
-from anyconsole.drivers.ssh.execute import Completed, run_command
+from anyconsole.drivers.ssh.execute import Completed, run_command, until_open
 from anyconsole.drivers.ssh.fault import Fault, Lost, SshError, plain
 
 __all__ = ["NodeTransport"]
@@ -115,7 +115,7 @@ class NodeTransport:
         return Reply(data)
 
     async def _open_socket(self, path: str, framing: Framing) -> Streams:
-        streams = await self._connection.open_unix_connection(path, encoding=None, window=WINDOW)
+        streams = await until_open(self._connection.open_unix_connection(path, encoding=None, window=WINDOW), _close)
         try:
             if framing.greets:
                 await _receive(streams[0], framing)
@@ -128,8 +128,11 @@ class NodeTransport:
             raise
         return streams
 
+    async def _connect(self, host: str, port: int) -> Streams:
+        return await until_open(self._connection.open_connection(host, port, encoding=None, window=WINDOW), _close)
+
     async def _get(self, ask: Get) -> Reply:
-        reader, writer = await self._connection.open_connection(ask.host, ask.port, encoding=None, window=WINDOW)
+        reader, writer = await self._connect(ask.host, ask.port)
         try:
             host = f"[{ask.host}]" if ":" in ask.host else ask.host
             writer.write(f"GET {ask.path} HTTP/1.0\r\nHost: {host}:{ask.port}\r\nConnection: close\r\n\r\n".encode())
@@ -143,7 +146,7 @@ class NodeTransport:
 
     async def _exchange(self, ask: Exchange) -> Reply:
         """SSH carries no UDP, so DNS goes over TCP. The time it took includes our way to the host: more than the truth, never less."""
-        reader, writer = await self._connection.open_connection(ask.address, ask.port, encoding=None, window=WINDOW)
+        reader, writer = await self._connect(ask.address, ask.port)
         began = time.monotonic()
         try:
             ident = os.urandom(2)
@@ -175,6 +178,10 @@ class NodeTransport:
         except SshError:
             return "failed"
         return "absent" if done.exit_status == 0 else "denied"
+
+
+def _close(streams: Streams) -> None:
+    streams[1].channel.abort()
 
 
 async def _request(streams: Streams, framing: Framing, data: bytes) -> bytes:

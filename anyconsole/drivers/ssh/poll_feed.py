@@ -63,11 +63,14 @@ class PollFeed:
             for section in self._sections:
                 try:
                     rows = await self._round(section)
+                    if rows is None:
+                        continue
                     updates = self._tracker.replace(section.name, rows, time.time(), self._clock_offset)
                 except (CollectError, ParseError, RowError) as error:
                     self.errors[section.name] = plain(str(error))
-                except (LookupError, TypeError, ValueError) as error:
-                    # A bug in one section must not end the others; as in the probe it is shown as that section's error.
+                except SshError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - a bug in one section must not end the others; it is shown as its error
                     self._states[section.name].clear()
                     self.errors[section.name] = plain(repr(error))
                 else:
@@ -83,7 +86,8 @@ class PollFeed:
             f"> {ask}\n{reply.data.decode('utf-8', 'replace') or reply.text}" for ask, reply in self._heard[section]
         )[:RAW_LIMIT]
 
-    async def _round(self, section: Section) -> list[Row]:
+    async def _round(self, section: Section) -> list[Row] | None:
+        """The rows of a section; None if there was nothing to look at this time."""
         timeout = max(PATIENCE, section.deadline)
         heard: list[tuple[Ask, Reply]] = []
         collector = section.start(self._states[section.name], time.monotonic())
@@ -96,11 +100,12 @@ class PollFeed:
                     self._received([])
                 batch = collector.send(replies)
         except StopIteration as done:
-            rows: list[Row] = done.value
+            rows: list[Row] | None = done.value
             return rows
         finally:
             collector.close()
-            self._heard[section.name] = heard
+            if heard:
+                self._heard[section.name] = heard
 
     async def _read_clock(self) -> None:
         asked = time.time()
@@ -109,6 +114,6 @@ class PollFeed:
             # Where date can't tell parts of a second it prints a letter, and half a second is a fair guess.
             whole, _, part = reply.data.decode("ascii").strip().partition(".")
             clock = int(whole) + (float(f"0.{part}") if part.isdigit() else 0.5)
-        except ValueError:
+            self._clock_offset = round(clock - (asked + time.time()) / 2, 2)
+        except (ValueError, OverflowError):
             return
-        self._clock_offset = round(clock - (asked + time.time()) / 2, 2)

@@ -1,7 +1,8 @@
 """Where and how a host is reached: what the user's own OpenSSH says (`ssh -G`), as frozen `Endpoint` values.
 
 asyncssh's own reading of ssh_config is neither complete nor fast, so it is never used. Answers are cached until one of the
-configuration files changes. What is read from known_hosts and identity files is not decided here.
+configuration files changes, and not for ever: a `Match exec` or a name in the DNS answers otherwise in another network. What is
+read from known_hosts and identity files is not decided here.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from anyconsole.model.inventory import NodeSpec, SshSpec, Vantage
 __all__ = ["Endpoint", "Resolver", "Stamp", "config_files", "endpoint_from", "parse_answer", "stamp_of"]
 
 Stamp: TypeAlias = tuple[tuple[str, int, int], ...]
-"""Names, modification times (ns) and sizes of files: differs when one of them was changed, created or removed."""
+"""Names, change times (ns) and sizes of files: differs when one of them was changed, created, removed or made readable."""
 
 Answer: TypeAlias = Mapping[str, Sequence[str]]
 Run: TypeAlias = Callable[[Sequence[str]], Awaitable[str]]
@@ -36,6 +37,8 @@ Run: TypeAlias = Callable[[Sequence[str]], Awaitable[str]]
 SYSTEM_CONFIG: Final = Path("/etc/ssh/ssh_config")
 MAX_HOPS: Final = 8
 PROCESSES: Final = 4
+ANSWER_KEPT: Final = 300.0
+FAILURE_KEPT: Final = 20.0
 DEADLINE: Final = 10.0
 
 
@@ -70,13 +73,13 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Resolver:
-    """Asks `ssh -G` once per host and configuration, a few at a time."""
+    """Asks `ssh -G` once in a while per host and configuration, a few at a time."""
 
     def __init__(self, ssh: SshSpec, run: Run | None = None) -> None:
         self._ssh = ssh
         self._run = run or _run
         self._slots = asyncio.Semaphore(PROCESSES)
-        self._answers: dict[tuple[Hop, bool], Answer | SshError] = {}
+        self._answers: dict[tuple[Hop, bool], tuple[float, Answer | SshError]] = {}
         self._stamp: Stamp | None = None
         self._checked = 0.0
 
@@ -122,13 +125,14 @@ class Resolver:
     async def _ask(self, hop: Hop, *, no_jump: bool) -> Answer:
         self._forget_if_changed()
         async with self._slots:
-            answer = self._answers.get((hop, no_jump))
-            if answer is None:
+            until, answer = self._answers.get((hop, no_jump), (0.0, None))
+            if answer is None or time.monotonic() >= until:
+                kept = ANSWER_KEPT
                 try:
                     answer = parse_answer(await self._run(resolve_argv(self._ssh, hop, no_jump=no_jump)))
                 except SshError as error:
-                    answer = error
-                self._answers[hop, no_jump] = answer
+                    answer, kept = error, FAILURE_KEPT
+                self._answers[hop, no_jump] = (time.monotonic() + kept, answer)
         if isinstance(answer, SshError):
             raise SshError(answer.fault, str(answer))
         return answer
@@ -216,7 +220,7 @@ def stamp_of(paths: Sequence[str]) -> Stamp:
         except OSError:
             stamp.append((path, 0, -1))
         else:
-            stamp.append((path, state.st_mtime_ns, state.st_size))
+            stamp.append((path, state.st_ctime_ns, state.st_size))
     return tuple(stamp)
 
 

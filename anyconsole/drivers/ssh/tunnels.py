@@ -7,6 +7,7 @@ only the jump is retried.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import Callable
@@ -36,14 +37,21 @@ class Tunnel:
     """One shared connection to a jump host."""
 
     def __init__(
-        self, endpoint: Endpoint, parent: Tunnel | None, dialer: Dialer, rng: random.Random, held: Callable[[], None]
+        self,
+        name: str,
+        endpoint: Endpoint,
+        parent: Tunnel | None,
+        dialer: Dialer,
+        rng: random.Random,
+        held: Callable[[], None],
     ) -> None:
+        self.name = name
         self.endpoint = endpoint
+        self.parent = parent
         self.members: set[str] = set()
         self.slots = Slots(HANDSHAKES_PER_JUMP)
         self.trouble: Trouble | None = None
         self.waits_for: SshError | None = None
-        self._parent = parent
         self._dialer = dialer
         self._attempts = Attempts(rng)
         self._held = held
@@ -71,7 +79,7 @@ class Tunnel:
                 self.waits_for = None
 
     async def connection(self, blocked: Callable[[Trouble], None]) -> asyncssh.SSHClientConnection:
-        """The jump host's connection, once it stands. `blocked` hears of every failed attempt meanwhile."""
+        """The jump host's connection, once it stands. `blocked` hears of every failed attempt meanwhile; raising ends the wait."""
         while True:
             if self._connection is not None and not self._connection.is_closed():
                 return self._connection
@@ -81,8 +89,8 @@ class Tunnel:
 
     def poke(self) -> None:
         """Try again now, at the outermost jump that is down. A tunnel that is up is left alone."""
-        if self._parent is not None and not self._parent.is_up:
-            self._parent.poke()
+        if self.parent is not None and not self.parent.is_up:
+            self.parent.poke()
         if self.trouble is not None:
             self._attempts.poke()
 
@@ -96,7 +104,7 @@ class Tunnel:
             self._connection.abort()
 
     async def _hold(self) -> None:
-        through = await self._parent.connection(self._tell) if self._parent else None
+        through = await self.parent.connection(self._tell) if self.parent else None
         async with self._dialer.slots.hold():
             connection = await self._dialer.dial(self.endpoint, through, is_jump=True)
         try:
@@ -116,7 +124,7 @@ class Tunnel:
 
 
 class Tunnels:
-    """All tunnels of a fleet, by chain of jump hosts. Hosts stay with their tunnel until they leave it."""
+    """All tunnels of a fleet, by chain of jump hosts. Hosts stay with their tunnel until they leave it; one without hosts ends."""
 
     def __init__(self, dialer: Dialer, tasks: asyncio.TaskGroup, rng: random.Random, held: Callable[[], None]) -> None:
         self._dialer = dialer
@@ -124,6 +132,8 @@ class Tunnels:
         self._tasks = tasks
         self._rng = rng
         self._by_chain: dict[tuple[Endpoint, ...], list[Tunnel]] = {}
+        self._numbers = itertools.count(1)
+        self._running: dict[Tunnel, asyncio.Task[None]] = {}
 
     def all(self) -> list[Tunnel]:
         """Every tunnel there is."""
@@ -142,11 +152,19 @@ class Tunnels:
     def leave(self, tunnel: Tunnel, member: str) -> None:
         """`member` goes another way now."""
         tunnel.members.discard(member)
+        if tunnel.members:
+            return
+        for tunnels in self._by_chain.values():
+            if tunnel in tunnels:
+                tunnels.remove(tunnel)
+                self._running.pop(tunnel).cancel()
+        if tunnel.parent is not None:
+            self.leave(tunnel.parent, tunnel.name)
 
     def _open(self, chain: tuple[Endpoint, ...], tunnels: list[Tunnel]) -> Tunnel:
-        name = f"tunnel {chain[-1].name} {len(tunnels) + 1}"
+        name = f"tunnel {chain[-1].name} {next(self._numbers)}"
         parent = self.join(chain[:-1], name) if len(chain) > 1 else None
-        tunnel = Tunnel(chain[-1], parent, self._dialer, self._rng, self._held)
+        tunnel = Tunnel(name, chain[-1], parent, self._dialer, self._rng, self._held)
         tunnels.append(tunnel)
-        self._tasks.create_task(tunnel.run(), name=name)
+        self._running[tunnel] = self._tasks.create_task(tunnel.run(), name=name)
         return tunnel

@@ -9,7 +9,7 @@ import pytest
 
 from anyconsole.drivers.plugins import PluginError
 from anyconsole.drivers.probe.collect import sections
-from anyconsole.drivers.probe.config import probe_config, vantage_config
+from anyconsole.drivers.probe.config import probe_config, row_count, section_names, vantage_config
 from anyconsole.model.inventory import PollSpec, SpeakerSpec
 from tests.drivers.fleet_of_one import INVENTORY, NODE
 
@@ -61,3 +61,16 @@ def test_kind_without_a_driver_is_named_with_the_known_ones() -> None:
     node = msgspec.structs.replace(NODE, speakers=(SpeakerSpec(name="x", kind="quagga", socket="/x"),))
     with pytest.raises(PluginError, match=r"quagga.*bird, frr, gobgp"):
         probe_config(INVENTORY, node)
+
+
+def test_what_a_host_is_asked_for_is_what_its_collectors_report() -> None:
+    for config in (probe_config(INVENTORY, NODE), vantage_config(INVENTORY, INVENTORY.vantages[0])):
+        names = {section.name for section in sections(config)}
+        assert names <= section_names(config) <= names | {"dns"}
+
+
+def test_a_hosts_rows_are_counted_from_what_it_is_asked_for() -> None:
+    config = probe_config(INVENTORY, NODE)
+    exports = {"bird": 4, "frr": 4, "gobgp": 4}  # the prefixes of three tenants, each on the session of its family
+    speakers = sum(1 + 2 + count for count in exports.values())
+    assert row_count(config) == 1 + speakers + 2 * 3 + len(config["dns"]["questions"])

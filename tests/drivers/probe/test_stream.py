@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from anyconsole.drivers.probe.bundle import NO_PYTHON
 from anyconsole.drivers.probe.main import Frames
-from anyconsole.drivers.probe.stream import MAX_FACTS, MAX_LINE, ProbeError, ProbeStream, ProbeUnsupportedError, Update
+from anyconsole.drivers.probe.stream import (
+    MAX_FACTS,
+    MAX_LINE,
+    FactTracker,
+    ProbeError,
+    ProbeStream,
+    ProbeUnsupportedError,
+    Update,
+)
 from anyconsole.model.facts import (
     Answer,
     Beat,
@@ -247,6 +255,42 @@ def test_node_can_not_fill_our_memory_with_facts() -> None:
 
     with pytest.raises(ProbeError, match=str(MAX_FACTS)):
         fill()
+
+
+def test_node_can_not_invent_sections() -> None:
+    asked = FactTracker("fra1", frozenset({"bird", "host"}))
+    stream = ProbeStream("fra1", asked)
+    stream.feed(HELLO, T)
+    updates = stream.feed(line(s=0, ok=["bird", "x1", "link"], err={"host": "no", "x2": "no"}), T)
+    assert updates == [Beat(node="fra1", at=T, sections=("bird",))]
+    assert stream.errors == {"host": "no"}
+    assert stream.feed(line(s=1, f=[], ok=["x3"]), T) == []
+    assert asked.sections() == frozenset()
+    with pytest.raises(ProbeError, match="nobody asked for"):
+        stream.feed(line(s=2, d=[{**SESSION, "section": "x4"}]), T)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {**HOST, "mem_total": 1 << 63},
+        {**HOST, "cores": -(10**30)},
+        {**SPEAKER, "drain_hard": [[10**25, 1]]},
+        {**SPEAKER, "drain_serial": 1 << 64},
+    ],
+)
+def test_number_that_no_frame_can_carry_ends_one_session_and_not_the_engine(row: dict[str, Any]) -> None:
+    with pytest.raises(ProbeError, match="64 bits"):
+        live(line(s=0, f=[row], ok=[row["section"]]))
+    largest = live().feed(line(s=0, f=[{**HOST, "mem_total": (1 << 63) - 1}], ok=["host"]), T)
+    assert msgspec.msgpack.encode(largest)
+
+
+def test_a_node_whose_every_section_fails_is_heard_all_the_same() -> None:
+    stream = live(line(s=0, f=[HOST], ok=["host"]))
+    before = stream.frames
+    assert stream.feed(line(s=1, err={"host": "no answer for 9 s"}), T) == []
+    assert stream.frames == before + 1
 
 
 def test_raw_replies_are_put_together_from_their_chunks() -> None:
