@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "--wait", type=_seconds, default=10.0, metavar="S", help="wait S seconds at most for all nodes (default: 10)"
     )
 
+    _add_drain(commands)
     from anyconsole.lab import command as lab_command  # noqa: PLC0415 - both are light, and their words are theirs to say
     from anyconsole.profile import command as profile_command  # noqa: PLC0415
 
@@ -64,10 +65,43 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_drain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    for name, what in (("drain", "taking announcements out"), ("undrain", "putting announcements back")):
+        parser = commands.add_parser(
+            name,
+            help=f"plan {what}: exact commands and guards; changes nothing",
+            description=f"The plan of {what}, against the fleet as it is now. Only planning is built: nothing is changed. "
+            "Exit 0 if every guard agrees, 3 if one refuses, 4 if the evidence is not enough.",
+        )
+        parser.add_argument("--plan", action="store_true", help="required: print the plan")
+        for scope in ("node", "site", "tenant", "peer"):
+            parser.add_argument(
+                f"--{scope}", action="append", default=[], metavar="NAME", help="may be repeated; default: all"
+            )
+        parser.add_argument("--family", action="append", default=[], choices=("4", "6"), help="default: both")
+        if name == "drain":
+            level = parser.add_mutually_exclusive_group()
+            level.add_argument("--soft", action="store_true", help="de-prefer (the default)")
+            level.add_argument("--hard", action="store_true", help="withdraw")
+        parser.add_argument("--reason", default="", metavar="TEXT")
+        parser.add_argument("--ticket", default="", metavar="ID")
+        parser.add_argument("--output", choices=("text", "json"), default="text", help="default: text")
+        parser.add_argument(
+            "--wait",
+            type=_seconds,
+            default=10.0,
+            metavar="S",
+            help="wait S seconds at most for all nodes (default: 10)",
+        )
+
+
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value <= 3600:
-        raise argparse.ArgumentTypeError("must be between 0 and 3600 seconds")
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number of seconds, more than 0 and at most 3600")
     return value
 
 
@@ -112,6 +146,11 @@ def _run(args: argparse.Namespace) -> int:
         from anyconsole.tui.app import run  # noqa: PLC0415
 
         return run(inventory, theme=args.theme, glyphs=args.glyphs, mouse=not args.no_mouse)
+
+    if args.command in ("drain", "undrain"):
+        from anyconsole import drain_command  # noqa: PLC0415
+
+        return drain_command.run(inventory, args)
 
     from anyconsole import headless  # noqa: PLC0415
 

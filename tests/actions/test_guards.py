@@ -1,0 +1,124 @@
+"""Every guard lets a harmless drain pass and refuses the one that would lose queries, with the numbers."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from anyconsole.actions.drain import DrainRequest, make_plan
+from anyconsole.actions.guards import GuardVerdict, Outcome, evaluate
+from anyconsole.model.facts import Exported, LinkState
+from anyconsole.model.store import FleetStore
+from anyconsole.model.verdicts import Intent
+from tests.fleet import NOW, healthy_store
+
+
+def judge(
+    store: FleetStore, level: Intent = Intent.HARD, now: float = NOW, **scope: tuple[str, ...]
+) -> dict[str, GuardVerdict]:
+    plan = make_plan(store, DrainRequest(level=level, **scope), now)  # type: ignore[arg-type]
+    return {guard.name: guard for guard in evaluate(store, plan.changes, now)}
+
+
+def change(store: FleetStore, key: tuple[str, ...], **fields: object) -> None:
+    fact = store.get(key)
+    assert fact is not None
+    store.apply([msgspec.structs.replace(fact, **fields)])
+
+
+def refused(guards: dict[str, GuardVerdict]) -> set[str]:
+    return {name for name, guard in guards.items() if guard.refuses}
+
+
+def test_a_healthy_fleet_lets_one_node_go_but_asks_about_capacity() -> None:
+    guards = judge(healthy_store(), nodes=("fra1",))
+    assert refused(guards) == set()
+    assert guards["capacity"].outcome is Outcome.ASK
+    assert "36 q/s" in guards["capacity"].numbers
+    assert "4 nodes, at least 3" in guards["floor"].numbers
+
+
+def test_the_last_announcer_is_refused_and_that_is_final() -> None:
+    guards = judge(healthy_store(), tenants=("de",))
+    assert not guards["last announcer"].overridable
+    assert guards["last announcer"].refuses
+    assert "192.0.2.0/24" in guards["last announcer"].numbers
+
+
+def test_the_floor_counts_only_nodes_that_announce_and_answer() -> None:
+    store = healthy_store()
+    for node in ("lon1", "sin1"):
+        change(store, ("answer", node, "192.0.2.53", "de.example"), rcode=None, serial=None, error="timeout")
+    guards = judge(store, nodes=("fra1",), tenants=("de",))
+    assert "floor" in refused(guards)
+    assert guards["floor"].overridable
+    assert "192.0.2.0/24 would be served by 2 nodes, at least 3" in guards["floor"].numbers
+
+
+def test_what_is_not_known_counts_as_unhealthy() -> None:
+    store = healthy_store()
+    later = NOW + 20
+    store.apply([msgspec.structs.replace(f, at=later) for f in list(store) if f.node in ("fra1", "fra2")])
+    guards = judge(store, now=later, nodes=("fra1",))
+    assert {"floor", "sites"} <= refused(guards)
+
+
+def test_sites_are_counted_apart_from_nodes() -> None:
+    guards = judge(healthy_store(), nodes=("ams1", "lon1", "sin1"))
+    assert "sites" in refused(guards)
+    assert "from 1 sites, at least 2" in guards["sites"].numbers
+
+
+def test_a_region_is_not_left_without_saying_so() -> None:
+    store = healthy_store()
+    fleet = store.inventory
+    sites = tuple(msgspec.structs.replace(s, region="asia") if s.name == "sin" else s for s in fleet.sites)
+    apart = FleetStore(msgspec.structs.replace(fleet, sites=sites))
+    apart.apply(list(store))
+    assert "leaves region asia" in judge(apart, nodes=("sin1",))["regions"].numbers
+    assert "regions" not in refused(judge(apart, nodes=("fra1",)))
+
+
+@pytest.mark.parametrize("how", ["old", "unreachable"])
+def test_old_evidence_is_no_ground_to_act_on(how: str) -> None:
+    store = healthy_store()
+    now = NOW
+    if how == "old":
+        now = NOW + 31
+        store.apply([msgspec.structs.replace(f, at=now) for f in list(store) if f.node != "fra1"])
+    else:
+        change(store, ("link", "fra1"), state=LinkState.BACKOFF)
+    guards = judge(store, now=now, nodes=("fra1",))
+    assert guards["evidence"].refuses
+    assert not guards["evidence"].overridable
+    assert "fra1" in guards["evidence"].numbers
+
+
+def test_somebody_elses_unconfirmed_change_is_waited_for() -> None:
+    store = healthy_store()
+    change(store, ("speaker", "fra1", "bird"), pending="undo in 57 s")
+    guards = judge(store, nodes=("fra1",))
+    assert guards["pending"].refuses
+    assert "undo in 57 s" in guards["pending"].numbers
+    assert "pending" not in refused(judge(store, nodes=("fra2",)))
+
+
+def test_drift_is_settled_first() -> None:
+    store = healthy_store()
+    change(store, ("export", "fra1", "bird", "ix1_v4", "192.0.2.0/24"), exported=Exported.ABSENT)
+    assert "drift" in refused(judge(store, nodes=("fra1",), tenants=("nic",)))
+
+
+def test_what_does_not_answer_is_not_put_back() -> None:
+    store = healthy_store()
+    change(store, ("speaker", "fra1", "bird"), drain_hard=((1, 11), (1, 12), (1, 31), (1, 32)), drain_serial=4)
+    change(store, ("instance", "fra1", "de"), running=False, detail="connection refused")
+    guards = judge(store, Intent.SERVE, nodes=("fra1",), tenants=("de",))
+    assert "answers" in refused(guards)
+    assert "nsd is not running" in guards["answers"].numbers
+
+
+def test_a_soft_drain_withdraws_nothing() -> None:
+    guards = judge(healthy_store(), Intent.SOFT, tenants=("de",))
+    assert refused(guards) == set()
+    assert guards["floor"].numbers == "nothing is withdrawn"
