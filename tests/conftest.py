@@ -17,6 +17,12 @@ def _interruptible() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests that need root or Debian's daemons say so instead of failing where those are missing."""
+    if item.get_closest_marker("lab") is not None and (reason := requirements.unmet()):
+        pytest.skip(reason)
+
+
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """A lab of this run's own, built when the first test asks for it and removed after the last. Skips where none can be built."""
