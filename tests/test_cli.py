@@ -71,3 +71,10 @@ def test_without_a_terminal_the_console_says_what_to_use_instead(tmp_path: Path)
     assert done.stdout == ""
     assert "needs a terminal" in done.stderr
     assert "show" in done.stderr
+
+
+@pytest.mark.parametrize("wait", ["soon", "0", "nan", "3601"])
+def test_a_wait_that_is_no_time_is_refused_in_plain_words(wait: str, tmp_path: Path) -> None:
+    done = anyconsole("check", "--wait", wait, cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"{wait!r}: must be a number of seconds" in done.stderr

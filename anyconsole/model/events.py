@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from anyconsole.model import verdicts
-from anyconsole.model.facts import Key, SessionState
+from anyconsole.model.facts import Key, SessionState, SessionStatus
+from anyconsole.model.inventory import SessionSpec
 from anyconsole.model.store import FleetStore
 from anyconsole.model.table import UNICODE, Cell, Column, Glyphs, Level, Row, clean, clock, level_of
 from anyconsole.model.verdicts import Verdict
@@ -65,7 +66,12 @@ class EventLog:
                     up = bgp.state is SessionState.ESTABLISHED
                     key = ("session", name, speaker.name, session.name)
                     yield from self._change(
-                        key, "session", str(bgp.state), Level.OK if up else Level.CRIT, bgp.info, now
+                        key,
+                        "session",
+                        str(bgp.state),
+                        Level.OK if up else Level.CRIT,
+                        _session_reason(session, bgp),
+                        now,
                     )
             if status.drain_serial is not None:
                 key = ("drain", name, speaker.name)
@@ -102,6 +108,12 @@ class EventLog:
             after=state,
             reason=clean(reason),
         )
+
+
+def _session_reason(session: SessionSpec, status: SessionStatus) -> str:
+    """What the daemon said of it, and which peer that is, where the session is named by an address."""
+    peer = session.peer if session.title != session.name else ""
+    return ": ".join(filter(None, (peer, status.info)))
 
 
 EVENT_COLUMNS = (

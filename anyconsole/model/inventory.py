@@ -100,6 +100,11 @@ class SessionSpec(msgspec.Struct, frozen=True, kw_only=True):
     family: Family
     number: int
 
+    @property
+    def title(self) -> str:
+        """Its name for people: an address alone doesn't tell which peer that is."""
+        return self.name if self.peer in self.name else f"{self.peer} {self.name}"
+
 
 class SpeakerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A routing daemon. `socket` is its control socket (BIRD), vty socket (FRR) or API target (GoBGP)."""

@@ -227,9 +227,9 @@ def announcement(
         return say(Verdict.DOWN, not_running(status), Exported.ABSENT)
     bgp = store.session(node_name, speaker.name, session.name)
     if bgp is None or not store.is_fresh(bgp, now):
-        return say(Verdict.UNKNOWN, "session not seen yet", Exported.UNKNOWN)
+        return say(Verdict.UNKNOWN, f"{session.title} not seen yet", Exported.UNKNOWN)
     if bgp.state is not SessionState.ESTABLISHED:
-        return say(Verdict.DOWN, f"session {_session_words(bgp.state, bgp.info)}", Exported.ABSENT)
+        return say(Verdict.DOWN, _session_words(session, bgp.state, bgp.info), Exported.ABSENT)
     if export is None or export.exported is Exported.UNKNOWN or not store.is_fresh(export, now):
         return say(Verdict.UNKNOWN, (export.detail if export else "") or "export not seen yet", Exported.UNKNOWN)
     verdict, reason = _agreement(intent, export.exported, answers, why)
@@ -245,7 +245,7 @@ def _agreement(intent: Intent, exported: Exported, answers: bool | None, why: st
             return Verdict.UNKNOWN, "absent, and the drain state is not known"
         return Verdict.DRIFT, f"intended {intent}, but not announced"
     if answers is False:
-        return Verdict.BLACKHOLE, f"{exported}, but {why}"
+        return Verdict.BLACKHOLE, f"{why}, but {exported}"
     if intent is Intent.HARD:
         return Verdict.DRIFT, f"drained hard, but {exported}"
     if exported is Exported.DEPREFERRED:
@@ -259,8 +259,8 @@ def _agreement(intent: Intent, exported: Exported, answers: bool | None, why: st
     return (Verdict.SERVING, "") if answers else (Verdict.UNKNOWN, f"announced, {why}")
 
 
-def _session_words(state: SessionState, info: str) -> str:
-    return f"{state}: {info}" if info and info != state else str(state)
+def _session_words(session: SessionSpec, state: SessionState, info: str) -> str:
+    return f"{session.title} {state}" + (f": {info}" if info and info != state else "")
 
 
 # --- instances
@@ -289,22 +289,22 @@ def _judge_instance(store: FleetStore, spec: NodeSpec, instance_spec: InstanceSp
         return say(Verdict.STALE, f"no evidence for {age:.0f} s")
     verdicts = {c.verdict for c in cells}
     if Verdict.BLACKHOLE in verdicts:
-        return say(Verdict.BLACKHOLE, next(c.reason for c in cells if c.verdict is Verdict.BLACKHOLE))
+        return say(Verdict.BLACKHOLE, _first_reason(cells, Verdict.BLACKHOLE))
     if not status.running:
         return say(Verdict.DOWN, not_running(status))
     answers, why = answering(store, spec.name, tenant_spec, tenant_spec.addresses, now)
     if answers is False:
         return say(Verdict.DOWN, why)
     if answers and not announced and cells and not _is_drained(cells) and Verdict.UNKNOWN not in verdicts:
-        return say(Verdict.WASTED, f"answers, but is not announced: {cells[0].reason}")
+        return say(Verdict.WASTED, _first_reason(cells, cells[0].verdict))
     if Verdict.DRIFT in verdicts:
-        return say(Verdict.DRIFT, next(c.reason for c in cells if c.verdict is Verdict.DRIFT))
+        return say(Verdict.DRIFT, _first_reason(cells, Verdict.DRIFT))
     if difference := _zone_difference(store, tenant_spec, status, now):
         return say(Verdict.OLD_ZONE, difference)
     if status.chroot is Chroot.OUTSIDE:
         return say(Verdict.DEGRADED, "its process is not in its chroot")
     if down := sum(c.verdict is Verdict.DOWN for c in cells):
-        return say(Verdict.DEGRADED, f"{down} of {len(cells)} announcements down: {_first_reason(cells, Verdict.DOWN)}")
+        return say(Verdict.DEGRADED, f"{_first_reason(cells, Verdict.DOWN)} ({down} of {len(cells)} announcements)")
     for verdict in (Verdict.STALE, Verdict.UNKNOWN):
         if verdict in verdicts:
             return say(verdict, _first_reason(cells, verdict))
@@ -321,7 +321,7 @@ def _is_drained(cells: Iterable[AnnouncementVerdict]) -> bool:
 
 
 def _first_reason(cells: Iterable[AnnouncementVerdict], verdict: Verdict) -> str:
-    return next((f"{c.session} {c.reason}" for c in cells if c.verdict is verdict), "")
+    return next((c.reason for c in cells if c.verdict is verdict), "")
 
 
 def _zone_difference(store: FleetStore, tenant_spec: Tenant, status: InstanceStatus, now: float) -> str:
@@ -329,7 +329,7 @@ def _zone_difference(store: FleetStore, tenant_spec: Tenant, status: InstanceSta
         current = current_serial(store, zone, tenant_spec, now)
         mine = status.serials.get(zone)
         if current is not None and mine is not None and mine != current:
-            return f"{zone} has serial {mine}, the others {current}"
+            return f"serial {mine}, the others {current} ({zone})"
         if mine is None and status.serials:
             return f"{zone} is not loaded"
     return ""
@@ -364,6 +364,10 @@ def node(store: FleetStore, spec: NodeSpec, now: float) -> NodeVerdict:
         if status is None:
             reasons.append((Verdict.UNKNOWN, f"{speaker.name} not seen yet"))
         elif not store.is_fresh(status, now):
+            if store.max_age("host") < age < math.inf:
+                return say(
+                    Verdict.STALE, f"nothing heard for {age:.0f} s"
+                )  # not the daemon's fault, and nothing else is known
             reasons.append((Verdict.STALE, f"{speaker.name} does not answer"))
         elif not status.running:
             reasons.append((Verdict.DOWN, not_running(status)))
@@ -373,6 +377,8 @@ def node(store: FleetStore, spec: NodeSpec, now: float) -> NodeVerdict:
                 reasons.append((Verdict.DEGRADED, f"unconfirmed change: {status.pending}"))
     for instance_spec in spec.instances:
         seen_of = instance(store, spec, instance_spec, now)
+        if _is_told(seen_of, reasons):
+            continue
         if seen_of.verdict is Verdict.BLACKHOLE or not any(r[0] is Verdict.DOWN for r in reasons):
             reasons.append((seen_of.verdict, f"{seen_of.tenant}: {seen_of.reason}" if seen_of.reason else ""))
     if host := store.host(spec.name):
@@ -387,10 +393,21 @@ def node(store: FleetStore, spec: NodeSpec, now: float) -> NodeVerdict:
     return say(first[0], (same[0][1] + more) if same else "")
 
 
+def _is_told(seen: InstanceVerdict, reasons: Iterable[tuple[Verdict, str]]) -> bool:
+    """An instance that is degraded only because a session is down, which the node's reasons name already, is no second trouble."""
+    return seen.verdict is Verdict.DEGRADED and any(words and seen.reason.startswith(words) for _, words in reasons)
+
+
 def _link_words(link: Link) -> str:
     """Why a node is out of reach: the driver's own words without the node's name, which stands beside them."""
     why = link.detail.removeprefix(f"{link.node}: ")
-    state = "" if link.state is LinkState.STALE else f"{link.state}: " if why or link.error else str(link.state)
+    state = (
+        ""
+        if link.state in (LinkState.STALE, LinkState.BACKOFF)
+        else f"{link.state}: "
+        if why or link.error
+        else str(link.state)
+    )
     return state + (why or link.error)
 
 
@@ -399,7 +416,7 @@ def _session_troubles(store: FleetStore, node_name: str, speaker: SpeakerSpec) -
     for session in speaker.sessions:
         bgp = store.session(node_name, speaker.name, session.name)
         if bgp is not None and bgp.state is not SessionState.ESTABLISHED:
-            troubles.append((Verdict.DEGRADED, f"{session.name} {_session_words(bgp.state, bgp.info)}"))
+            troubles.append((Verdict.DEGRADED, _session_words(session, bgp.state, bgp.info)))
     return troubles
 
 
@@ -419,10 +436,13 @@ def tenant(store: FleetStore, tenant_spec: Tenant, now: float) -> TenantVerdict:
     """The verdict of one tenant over the whole fleet, against the floor of healthy announcing nodes and sites."""
     hosts = [(n, i) for n in store.inventory.nodes for i in n.instances if i.tenant == tenant_spec.name]
     healthy: dict[str, set[str]] = {prefix: set() for prefix in tenant_spec.prefixes}
+    unseen: dict[str, set[str]] = {prefix: set() for prefix in tenant_spec.prefixes}
     for spec, _ in hosts:
         for cell in announcements(store, spec, now, tenant_spec.name):
             if cell.verdict in (Verdict.SERVING, Verdict.SOFT):
                 healthy[cell.prefix].add(spec.name)
+            elif cell.verdict is Verdict.UNKNOWN:
+                unseen[cell.prefix].add(spec.name)
     sites = min((len({store.inventory.node(n).site for n in names}) for names in healthy.values()), default=0)
     counts = {prefix: len(names) for prefix, names in healthy.items()}
     limits = store.inventory.guards
@@ -432,17 +452,19 @@ def tenant(store: FleetStore, tenant_spec: Tenant, now: float) -> TenantVerdict:
     def say(verdict: Verdict, reason: str) -> TenantVerdict:
         return TenantVerdict(tenant_spec.name, verdict, reason, counts, len(hosts), sites)
 
-    unseen = [v for v in verdicts if v.verdict is Verdict.UNKNOWN]
     for prefix, count in counts.items():
-        if count < floor and count + len(unseen) >= floor:
-            return say(Verdict.UNKNOWN, f"{len(unseen)} of {len(hosts)} nodes not seen yet")
-        if count == 0 and hosts:
+        waiting = len(unseen[prefix] - healthy[prefix])
+        if count < floor <= count + waiting:
+            return say(Verdict.UNKNOWN, f"{waiting} of {len(hosts)} nodes not seen yet")
+        if count == 0 and hosts and not waiting:
             return say(Verdict.DOWN, f"{prefix} is served by no node")
         if count < floor:
-            return say(Verdict.BELOW_FLOOR, f"{prefix} is served by {count} nodes, the floor is {floor}")
+            return say(
+                Verdict.BELOW_FLOOR, f"{prefix} is served by {count} of {len(hosts)} nodes, the floor is {floor}"
+            )
     if sites < tenant_spec.min_sites:
-        if unseen:
-            return say(Verdict.UNKNOWN, f"{len(unseen)} of {len(hosts)} nodes not seen yet")
+        if waiting := len(set().union(*unseen.values()).difference(*healthy.values())):
+            return say(Verdict.UNKNOWN, f"{waiting} of {len(hosts)} nodes not seen yet")
         return say(Verdict.BELOW_FLOOR, f"served from {sites} sites, at least {tenant_spec.min_sites} are wanted")
     troubled = [v for v in verdicts if v.verdict not in (Verdict.SERVING, Verdict.DRAINED, Verdict.SOFT)]
     if troubled:

@@ -196,6 +196,9 @@ class ConsoleApp(App[int], inherit_bindings=False):
             self.say(self.client.state_detail, Level.CRIT)
         elif self._state is EngineState.LIVE and self._was_lost:
             self.say("the engine is back", Level.OK)
+            for screen in self.screen_stack:
+                if isinstance(screen, TextScreen):
+                    screen.engine_back()
         self._was_lost = self._state is EngineState.LOST or (self._was_lost and self._state is not EngineState.LIVE)
         if self._state is not before:
             self.tick()

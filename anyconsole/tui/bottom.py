@@ -17,7 +17,7 @@ from textual.widgets import Input
 from anyconsole.model.table import Glyphs, Level
 from anyconsole.tui.actions import Action, Context, actions_in, bindings, key_label
 from anyconsole.tui.header import level_style
-from anyconsole.tui.plain_text import plain
+from anyconsole.tui.plain_text import fit, plain
 
 __all__ = ["Bottom", "Prompt"]
 
@@ -59,11 +59,15 @@ class MessageLine(Widget):
         """Sign and message, else the detail."""
         if not self.text:
             text, level = self._detail
-            return Content.assemble((f" {plain(text)}", level_style(level)))
+            return self._line(text, level)
         sign = {Level.OK: self._glyphs.ok, Level.WARN: self._glyphs.warn, Level.CRIT: self._glyphs.crit}.get(
             self.level, ""
         )
-        return Content.assemble((f" {sign} {self.text}" if sign else f" {self.text}", level_style(self.level)))
+        return self._line(f"{sign} {self.text}" if sign else self.text, self.level)
+
+    def _line(self, text: str, level: Level) -> Content:
+        ellipsis = "~" if self._glyphs.ok.isascii() else "…"
+        return Content.assemble((fit(f" {text}", self.size.width, ellipsis=ellipsis), level_style(level)))
 
 
 class Hints(Widget):

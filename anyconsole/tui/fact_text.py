@@ -111,14 +111,14 @@ def _intent_lines(store: FleetStore, key: Key, now: float) -> list[Line]:
         for c in verdicts.announcements(store, store.inventory.node(scope.node), now, scope.tenant)
         if scope.session in ("", c.session) and scope.prefix in ("", c.prefix)
     ]
-    lines = [
-        Line(f"{'announcements':<20}{'intended':<10}{'exported':<13}{'answering':<11}verdict", Level.NONE, bold=True)
-    ]
+    width = max([18, *(len(c.prefix) + 1 for c in cells)])
+    head = f"{'announcements':<{width + 2}}{'intended':<10}{'exported':<13}{'answering':<11}verdict"
+    lines = [Line(head, Level.NONE, bold=True)]
     for c in cells:
         answers = {None: "unknown", True: "yes", False: "NO"}[c.answering]
         lines.append(
             Line(
-                f"  {c.prefix:<18}{c.intent:<10}{c.exported:<13}{answers:<11}{c.verdict} {c.session} {clean(c.reason)}"
+                f"  {c.prefix:<{width}}{c.intent:<10}{c.exported:<13}{answers:<11}{c.verdict} {c.session} {clean(c.reason)}"
             )
         )
     return [*lines, Line("")]

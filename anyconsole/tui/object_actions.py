@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 import subprocess
+import termios
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,7 @@ class ObjectActions:
         before = signal.signal(signal.SIGINT, lambda *_: None)
         try:
             with self._app.suspend():
+                termios.tcflush(0, termios.TCIFLUSH)  # a paste into the console must not go on as commands on a node
                 return subprocess.run(list(argv), check=False).returncode
         finally:
             signal.signal(signal.SIGINT, before)

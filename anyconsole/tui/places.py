@@ -14,11 +14,11 @@ from anyconsole.tui.scope import Scope, scope_of
 
 __all__ = [
     "EVENTS",
+    "EXTRAS",
     "HOME",
     "LEAST_NEEDED",
     "OTHER_VIEW",
     "PANES",
-    "TALL_ONLY",
     "VIEWS",
     "Place",
     "TableState",
@@ -45,12 +45,12 @@ PANES: dict[str, tuple[str, ...]] = {
 }
 """Panes by name, each with the views it shows from top to bottom."""
 
-TALL_ONLY: dict[str, tuple[str, ...]] = {
+EXTRAS: dict[str, tuple[str, ...]] = {
     "fleet": ("tenants", EVENTS),
     "node": (EVENTS,),
     "tenant": (EVENTS,),
 }
-"""What a tall terminal shows below a pane's own views."""
+"""What is shown below a pane's own views where there is room."""
 
 OTHER_VIEW = {"tenants": "catchment", "catchment": "tenants", "bgp": "announcements", "announcements": "bgp"}
 """What `m` turns one view into."""
@@ -96,8 +96,8 @@ HOME = Place("fleet")
 
 
 def views_at(place: Place) -> tuple[str, ...]:
-    """Names of the views at a place, from top to bottom, those included that only a tall terminal shows."""
-    return PANES[place.pane] + TALL_ONLY.get(place.pane, ())
+    """Names of the views at a place, from top to bottom, those included that are shown only where there is room."""
+    return PANES[place.pane] + EXTRAS.get(place.pane, ())
 
 
 @dataclass(slots=True)
@@ -105,6 +105,7 @@ class TableState:
     """What an operator arranged in one table, kept while they are elsewhere."""
 
     cursor: Key | None = None
+    at_home: bool = True
     filter: str = ""
     unhealthy: bool = False
     wide: bool = False

@@ -43,9 +43,10 @@ VIEWS = {"fleet": "1", "health": "4", "bgp": "3", "announcements": "3m"}
 
 _VERDICT = "|".join(Verdict)
 _ROW = re.compile(rf"^\W*([a-z]+\d)\s+(\S+)\s+\S ({_VERDICT})\s", re.MULTILINE)
-_ANNOUNCEMENT = re.compile(rf"^\W*([a-z]+\d)\s+\w+\s+(\S+/\d+)\s+(\S+)\s+\S ({_VERDICT})\s", re.MULTILINE)
+_ANNOUNCEMENT = re.compile(rf"^\W*([a-z]+\d)\s+\w+\s+(\S+/\d+)\s+(?:\w+ )?(\S+)\s+\S ({_VERDICT})\s", re.MULTILINE)
 _SESSION = re.compile(
-    r"^\W*([a-z]+\d)\s+(\S+)\s+\w+\s+v[46]\s+\S (\w+(?: \w+)?)\s+" + r"\S (\w+)\s+" * len(TENANTS), re.MULTILINE
+    r"^\W*([a-z]+\d)\s+(?:\w+ )?(\S+)\s+\w+\s+v[46]\s+\S (\w+(?: \w+)?)\s+" + r"\S (\w+)\s+" * len(TENANTS),
+    re.MULTILINE,
 )
 _CELLS = {"ann": "SERVING", "drained": "DRAINED", "Established": "SERVING"}
 

@@ -7,6 +7,7 @@ import pytest
 
 from anyconsole.model import verdicts
 from anyconsole.model.facts import Exported, LinkState, Observation, SessionState
+from anyconsole.model.inventory import Family, SessionSpec
 from anyconsole.model.store import FleetStore
 from anyconsole.model.verdicts import Intent, Verdict
 from tests.fleet import NOW, SERIAL, healthy_store
@@ -128,7 +129,9 @@ def test_one_lost_session_degrades_and_says_which() -> None:
     change(store, SESSION, state=SessionState.ACTIVE, info="Connection refused")
     spec = store.inventory.node("fra1")
     node = verdicts.node(store, spec, NOW)
-    assert (node.verdict, node.reason) == (Verdict.DEGRADED, "ix1_v4 Active: Connection refused (+3 more)")
+    assert (node.verdict, node.reason) == (Verdict.DEGRADED, "ix1_v4 Active: Connection refused")
+    of_instance = verdicts.instance(store, spec, spec.instances[0], NOW)
+    assert of_instance.reason == "ix1_v4 Active: Connection refused (1 of 4 announcements)"
     assert cell(store).verdict is Verdict.DOWN
     assert cell(store).exported is Exported.ABSENT
 
@@ -200,6 +203,15 @@ def test_nodes_that_were_not_seen_yet_are_no_alarm_but_nodes_that_fell_silent_ar
     assert verdicts.tenant(whole, tenant, later).verdict is Verdict.BELOW_FLOOR
 
 
+def test_a_tenant_is_not_down_before_its_second_family_was_asked() -> None:
+    whole = healthy_store()
+    store = FleetStore(whole.inventory)
+    store.apply([f for f in whole if f.key[0] != "answer" or f.key[2] == "192.0.2.53"])
+    for name in ("fra1", "fra2", "ams1"):
+        change(store, ("session", name, "bird", "ix1_v4"), state=SessionState.ACTIVE)
+    assert verdicts.tenant(store, store.inventory.tenant("de"), NOW).verdict is Verdict.UNKNOWN
+
+
 @pytest.mark.parametrize("missing", [SPEAKER, SESSION, EXPORT])
 def test_what_was_never_seen_is_unknown_never_serving(missing: tuple[str, ...]) -> None:
     whole = healthy_store()
@@ -222,20 +234,34 @@ def test_an_empty_store_is_unknown_everywhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "verdict"),
+    ("state", "verdict", "words"),
     [
-        (LinkState.UNTRUSTED, Verdict.UNTRUSTED),
-        (LinkState.KEY_CHANGED, Verdict.UNTRUSTED),
-        (LinkState.DENIED, Verdict.STALE),
-        (LinkState.BACKOFF, Verdict.STALE),
+        (LinkState.UNTRUSTED, Verdict.UNTRUSTED, f"{LinkState.UNTRUSTED}: because"),
+        (LinkState.KEY_CHANGED, Verdict.UNTRUSTED, f"{LinkState.KEY_CHANGED}: because"),
+        (LinkState.DENIED, Verdict.STALE, "denied: because"),
+        (LinkState.BACKOFF, Verdict.STALE, "because"),
     ],
 )
-def test_a_link_that_is_not_up_says_why(state: LinkState, verdict: Verdict) -> None:
+def test_a_link_that_is_not_up_says_why(state: LinkState, verdict: Verdict, words: str) -> None:
     store = healthy_store()
     change(store, ("link", "fra1"), state=state, error="why", detail="because")
     seen = verdicts.node(store, store.inventory.node("fra1"), NOW)
     assert seen.verdict is verdict
-    assert seen.reason == f"{state}: because"
+    assert seen.reason == words
+
+
+def test_a_frozen_node_is_not_blamed_on_its_routing_daemon() -> None:
+    store = healthy_store()
+    later = NOW + store.inventory.poll.stale + 1
+    change(store, ("link", "fra1"), at=later)
+    seen = verdicts.node(store, store.inventory.node("fra1"), later)
+    assert (seen.verdict, seen.reason) == (Verdict.STALE, "nothing heard for 4 s")
+
+
+def test_a_session_named_by_an_address_says_which_peer_it_is() -> None:
+    session = SessionSpec(name="198.19.23.2", peer="ix1", family=Family.IPV4, number=11)
+    assert session.title == "ix1 198.19.23.2"
+    assert msgspec.structs.replace(session, name="ix1_v4").title == "ix1_v4"
 
 
 def test_every_observation_kind_has_its_own_key() -> None:

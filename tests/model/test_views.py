@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from anyconsole.model.facts import LinkState, SessionState
+from anyconsole.model.inventory import Family, SessionSpec
 from anyconsole.model.report import render, row_value, summary
 from anyconsole.model.store import FleetStore
 from anyconsole.model.table import ASCII, UNICODE, Row, View, clean, duration, rate
@@ -43,7 +44,7 @@ def test_the_fleet_puts_the_worst_first_and_says_why() -> None:
     view, rows = rows_of(store, "fleet")
     first = row_value(view.columns, rows[0])
     assert (first["node"], first["status"]) == ("sin1", "BLACKHOLE")
-    assert first["reason"] == "de: announced, but nsd is not running (connection refused)"
+    assert first["reason"] == "de: nsd is not running (connection refused), but announced"
     assert [row_value(view.columns, r)["status"] for r in rows[1:]] == ["SERVING"] * 4
 
 
@@ -60,6 +61,22 @@ def test_what_a_silent_node_has_is_unknown_not_none() -> None:
     assert (value["status"], value["reason"], value["age"]) == ("STALE", "nothing heard for 40 s", 40.0)
     assert (value["sessions"], value["instances"], value["announced"], value["load"]) == (None, None, None, None)
     assert [c.text for c in row.cells][4:7] == ["?/4", "?/3", "?/12"]
+    view, rows = rows_of(store, "health", NOW + 40)
+    value = row_value(view.columns, next(r for r in rows if r.key == ("instance", "fra1", "de")))
+    assert (value["status"], value["announced"]) == ("STALE", None)
+
+
+def test_json_keeps_the_daemons_name_of_a_session_that_is_shown_with_its_peer() -> None:
+    fleet = inventory()
+    session = SessionSpec(name="198.19.23.2", peer="ix1", family=Family.IPV4, number=11)
+    speaker = msgspec.structs.replace(fleet.nodes[0].speakers[0], name="frr", kind="frr", sessions=(session,))
+    node = msgspec.structs.replace(fleet.nodes[0], speakers=(speaker,))
+    store = FleetStore(msgspec.structs.replace(fleet, nodes=(node,)))
+    for name in ("bgp", "announcements"):
+        view, rows = rows_of(store, name)
+        place = [c.id for c in view.columns].index("session")
+        assert rows[0].cells[place].text == "ix1 198.19.23.2"
+        assert row_value(view.columns, rows[0])["session"] == "198.19.23.2"
 
 
 def test_the_fleet_row_counts_what_is_up() -> None:

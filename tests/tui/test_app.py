@@ -158,6 +158,47 @@ async def test_m_shows_the_other_half_of_a_pane() -> None:
         assert "Catchment[6]" in c.text
 
 
+@pytest.mark.parametrize(
+    ("size", "nodes", "extras"),
+    [((80, 24), 5, True), ((80, 24), 9, False), ((80, 20), 5, False), ((120, 30), 9, True), ((200, 50), 40, True)],
+)
+async def test_room_that_a_small_fleet_leaves_is_used(size: tuple[int, int], nodes: int, extras: bool) -> None:
+    fleet = FakeClient(inventory(f"{'fra' if i % 2 else 'ams'}{i}" for i in range(nodes)))
+    async with console(size, fleet=fleet) as c:
+        assert ("Tenants[3]" in c.text and "Events[0]" in c.text) is extras
+        if size[1] < 36:
+            assert all(c.line_with(f" {n.name} ") for n in fleet.inventory.nodes)
+            assert not extras or all(c.line_with(t.name, "SERVING") for t in fleet.inventory.tenants)
+
+
+async def test_extra_tables_come_and_go_with_the_size_of_the_terminal() -> None:
+    async with console((80, 20)) as c:
+        await c.press("tab")
+        assert "Tenants[3]" not in c.text
+        await c.pilot.resize_terminal(80, 24)
+        await c.pilot.pause()
+        await c.press("tab")
+        assert c.pane.view_name == "tenants"
+        await c.pilot.resize_terminal(80, 20)
+        await c.pilot.pause()
+        assert c.pane.view_name == "fleet"
+        assert "Tenants[3]" not in c.text
+
+
+async def test_the_newest_events_are_in_sight_on_every_visit() -> None:
+    async with console((120, 14)) as c:
+        await c.press("7", "1")
+        for _ in range(12):
+            c.fleet.change(("session", "lon1", "bird", "ix1_v4"), state=SessionState.ACTIVE)
+            await c.press("7", "1")
+            c.fleet.now += 60
+            c.fleet.change(("session", "lon1", "bird", "ix1_v4"), state=SessionState.ESTABLISHED)
+        await c.press("7")
+        newest = str(max(int(key[1]) for key in c.pane.source.rows))
+        assert next(iter(c.pane.table.order)) == ("event", newest)
+        assert c.pane.table.scroll_offset.y == 0
+
+
 async def test_a_frozen_view_does_not_move_and_data_keeps_coming() -> None:
     async with console() as c:
         await c.press("Z")

@@ -195,6 +195,17 @@ async def test_cursor_is_visible_without_any_colour() -> None:
         assert screen(app)[1].startswith("▌")
 
 
+async def test_a_reversed_cursor_makes_no_coloured_blocks() -> None:
+    rows: dict[Key, Row] = {"x": (Cell("fra1"), Cell("DOWN", Level.CRIT), Cell("1", Level.STALE))}
+    columns = (Column("a", "A"), Column("b", "B"), Column("c", "C"))
+    async with shown(rows, columns=columns) as (app, pilot):
+        app.theme = "ansi"
+        await pilot.pause()
+        styles = {s.style for s in app.table.render_line(1) if s.style}
+        assert {(style.color.name if style.color else None) for style in styles} <= {None, "default"}
+        assert all(style.reverse for style in styles)
+
+
 async def test_ascii_terminals_get_ascii_only() -> None:
     columns = (Column("a", "A", width=4), Column("b", "B", width=6), Column("c", "C", width=30))
     rows: dict[Key, Row] = {"x": (Cell("averylongname"), Cell("b"), Cell("c"))}
@@ -268,6 +279,19 @@ async def test_worst_rows_come_into_view_as_long_as_nobody_has_moved() -> None:
         await pilot.pause()
         assert names(app)[0] == "node99"
         assert app.table.scroll_offset.y == 0
+
+
+async def test_the_head_of_the_list_is_in_sight_again_for_who_never_left_it() -> None:
+    rows = fleet(100)
+    async with shown(rows) as (app, pilot):
+        app.table.move_to("k40", at_home=True)
+        await pilot.resize_terminal(70, 12)
+        await pilot.pause()
+        assert app.table.cursor_key == "k0"
+        app.table.move_to("k40")
+        await pilot.resize_terminal(70, 10)
+        await pilot.pause()
+        assert app.table.cursor_key == "k40"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from anyconsole.engine.client import EngineError
+from anyconsole.engine.client import EngineError, EngineState
 from anyconsole.tui.sources import logs_of, sections_of
 from tests.fleet import inventory
 from tests.tui.conftest import console
@@ -113,6 +113,36 @@ async def test_a_log_is_followed_paused_and_searched() -> None:
         fleet.log.put_nowait(None)
         await c.pilot.pause(0.1)
         assert "closed at the other end" in c.text
+
+
+async def test_a_log_that_sends_nothing_is_explained() -> None:
+    fleet = FakeClient()
+    async with console((140, 20), fleet=fleet) as c:
+        await c.press("3", "l")
+        fleet.now += 4
+        c.app._each_second()
+        await c.pilot.pause()
+        assert "missing, or not readable" in c.lines[2]
+        fleet.log.put_nowait("at last\n")
+        await c.pilot.pause(0.1)
+        assert "at last" in c.text
+        assert "missing" not in c.text
+
+
+async def test_a_log_is_followed_again_when_the_engine_is_back() -> None:
+    fleet = FakeClient()
+    async with console(fleet=fleet) as c:
+        await c.press("3", "l")
+        fleet.log.put_nowait(None)
+        fleet.become(EngineState.LOST, "the engine is gone")
+        await c.pilot.pause(0.1)
+        fleet.become(EngineState.STARTING)
+        fleet.become(EngineState.LIVE)
+        await c.pilot.pause(0.1)
+        fleet.log.put_nowait("after\n")
+        await c.pilot.pause(0.1)
+        assert "after" in c.text
+        assert len(fleet.asked) == 2
 
 
 async def test_an_endless_log_is_bounded() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from anyconsole.model import verdicts
 from anyconsole.model.facts import Exported, Key
 from anyconsole.model.store import FleetStore
@@ -27,11 +29,10 @@ def _announcement_keys(store: FleetStore) -> list[Key]:
 
 def _announcement_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
     spec = store.inventory.node(key[1])
-    cell = next(
-        verdicts.announcement(store, spec.name, sp, s, t, p, now)
-        for sp, s, t, p in verdicts.node_announcements(store, spec)
-        if (sp.name, s.name, p) == key[2:]
+    speaker, session, tenant, prefix = next(
+        (sp, s, t, p) for sp, s, t, p in verdicts.node_announcements(store, spec) if (sp.name, s.name, p) == key[2:]
     )
+    cell = verdicts.announcement(store, spec.name, speaker, session, tenant, prefix, now)
     export = store.export(*key[1:])
     attributes = ""
     if export is not None and cell.exported in (Exported.ANNOUNCED, Exported.DEPREFERRED):
@@ -45,7 +46,7 @@ def _announcement_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -
             text_cell(cell.node),
             text_cell(cell.tenant),
             text_cell(cell.prefix),
-            text_cell(cell.session),
+            structs.replace(text_cell(session.title), value=session.name),
             verdict_cell(cell.verdict, glyphs),
             Cell(str(cell.intent), value=str(cell.intent)),
             Cell(str(cell.exported), value=str(cell.exported)),

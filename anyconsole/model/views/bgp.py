@@ -84,7 +84,7 @@ def _session_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row
         key,
         (
             text_cell(key[1]),
-            text_cell(session.name),
+            structs.replace(text_cell(session.title), value=session.name),
             text_cell(session.peer),
             Cell(session.family[2:], value=str(session.family)),
             _state_cell(verdict, words, glyphs),
@@ -101,7 +101,7 @@ def _session_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row
 
 def bgp_view(store: FleetStore) -> View:
     """Sessions with a column per tenant of this profile."""
-    tenants = (Column(id=f"tenant.{t.name}", title=t.name, width=11) for t in store.inventory.tenants)
+    tenants = (Column(id=f"tenant.{t.name}", title=t.name, width=7) for t in store.inventory.tenants)
     return View(
         name="bgp",
         title="BGP",

@@ -72,7 +72,11 @@ def _health_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
             _inside_cell(store, spec.name, tenant, Family.IPV6, now),
             Cell(" ".join(map(str, serials.values())) or "-", Level.NONE if serials else Level.STALE, dict(serials)),
             share_cell(
-                verdict.announced, verdict.sessions, on_purpose=verdict.verdict in (Verdict.DRAINED, Verdict.SOFT)
+                None
+                if verdict.verdict in (Verdict.STALE, Verdict.UNKNOWN) and not verdict.announced
+                else verdict.announced,
+                verdict.sessions,
+                on_purpose=verdict.verdict in (Verdict.DRAINED, Verdict.SOFT),
             ),
             age_cell(verdict.age, store.inventory.poll.stale),
             reason_cell(verdict.verdict, verdict.reason),

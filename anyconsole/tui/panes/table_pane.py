@@ -164,7 +164,7 @@ class TablePane(Vertical):
         if state.sort is not None and state.sort[0] in {c.id for c in self.table.columns}:
             self.table.sort_by(state.sort[0], reverse=state.sort[1])
         if state.cursor is not None:
-            self.table.move_to(state.cursor)
+            self.table.move_to(state.cursor, at_home=state.at_home)
         self.table.set_marks(state.marks)
 
     def take(self, changes: ChangeSet, events: Sequence[Event]) -> None:
@@ -288,8 +288,8 @@ class TablePane(Vertical):
 
     @property
     def last_words(self) -> tuple[str, Level]:
-        """The last cell of the row under the cursor, of which a narrow table shows only the beginning."""
-        row = self.source.rows.get(self.key) if self.key is not None else None
+        """The last cell of the row under the cursor, of which a narrow table shows only the beginning; no figures."""
+        row = self.source.rows.get(self.key) if self.key is not None and not self.source.columns[-1].right else None
         return (row.cells[-1].text, row.cells[-1].level) if row is not None else ("", Level.NONE)
 
     def as_json(self, keys: Sequence[Key]) -> str:
@@ -300,7 +300,7 @@ class TablePane(Vertical):
 
     def save(self) -> TableState:
         """The state of the table, to be restored on return."""
-        self.state.cursor = self.key
+        self.state.cursor, self.state.at_home = self.key, self.table.is_at_home
         self.state.sort = self.table.sort
         self.state.marks = frozenset(_key(k) for k in self.table.marks)
         return self.state
@@ -351,7 +351,7 @@ class TablePane(Vertical):
         if self.state.unhealthy:
             parts.append((" <troubled only>", "bold $accent"))
         if left_out := len(self.source.columns) - len(self._shown):
-            parts.append((f"  w: {left_out} more columns", "$stale"))
+            parts.append((f"  w: {left_out} more column{'s' if left_out > 1 else ''}", "$stale"))
         if marks := len(self.table.marks):
             hidden = self.table.hidden_marks
             parts.append((f" {marks} marked" + (f", {hidden} hidden" if hidden else ""), "bold $accent"))

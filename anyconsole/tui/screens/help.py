@@ -40,7 +40,7 @@ def _chapter(title: str, actions: Iterable[Action], words: str, width: int) -> l
         keys = " ".join(key_label(key) for key in entry.keys)
         argument = f" {entry.argument.upper()}" if entry.argument else ""
         command = f":{entry.command}{argument}" if entry.command else ""
-        start = f"  {keys:<10} {command:<15} "
+        start = f"  {keys:<11} {command:<15} "
         said = f"{start}{entry.title} {entry.explain}".casefold()
         if all(word in said for word in words.casefold().split()):
             first, *more = textwrap.wrap(entry.explain, max(_NARROWEST, width - len(start))) or [""]

@@ -39,7 +39,13 @@ _LEAST_TABLE = 4
 """Lines of a table that is shown with others: title, heading and two rows."""
 
 _TALL = 36
-"""Lines from which on a place shows its extra tables."""
+"""Lines from which on a place shows its extra tables, however many rows its own have."""
+
+_ROOM = 6
+"""Lines that the place's own tables must leave free for each extra table of a lower terminal."""
+
+_CHROME = 4
+"""Lines of header, message and hints."""
 
 _CONTEXTS = (Context.TABLE, Context.MAIN, Context.APP)
 
@@ -171,6 +177,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
             now = self.console.now()
             for pane in panes:
                 pane.load(now)
+            self._make_room()
             for pane in panes[:-1]:
                 pane.styles.max_height = max(_LEAST_TABLE, len(pane.source.rows) + 3)
             for chart in charts:
@@ -216,10 +223,17 @@ class MainScreen(Screen[None], inherit_bindings=False):
                 self.visit.focused = index
 
     def on_resize(self) -> None:
-        """Tables that only a tall terminal shows come and go."""
-        self.set_class(self.size.height < _TALL, "short")
+        """Tables that need room come and go."""
+        self._make_room()
         if (pane := self.pane) is not None and not pane.display:
             self._focus(0)
+
+    def _make_room(self) -> None:
+        """Show the extra tables of this place if the terminal is tall, or its own tables leave enough of it free."""
+        own = len(PANES[self.place.pane])
+        free = self.size.height - _CHROME - sum(len(pane.source.rows) + 2 for pane in self._panes[:own])
+        has_room = self.size.height >= _TALL or free >= _ROOM * len(self._panes[own:])
+        self.set_class(not has_room, "short")
 
     # Panes and places
 

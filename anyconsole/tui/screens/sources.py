@@ -30,6 +30,9 @@ _log = logging.getLogger(__name__)
 _LOG_LINES = 10_000
 """Lines of a log that are kept; older ones are dropped."""
 
+_SILENCE = 3.0
+"""Seconds after which a log that has sent nothing at all is explained."""
+
 _LONGEST_PART = 8192
 """A log that writes no line end is cut into lines of this many characters."""
 
@@ -82,7 +85,7 @@ class SourceScreen(TextScreen):
         try:
             await self.read(self.source)
         except AnyconsoleError as error:
-            self.note(str(error), Level.CRIT)
+            self.note(f"{error}; R asks again", Level.CRIT)
         except Exception as error:  # noqa: BLE001 - said and logged: a fault in one text must not end the console
             _log.exception("reading %s", self.source)
             self.note(f"{type(error).__name__}: {error}", Level.CRIT)
@@ -114,7 +117,20 @@ class LogScreen(SourceScreen):
     def __init__(self, app: ConsoleApp, sources: Sequence[Source]) -> None:
         super().__init__(app, sources)
         self._held: deque[Line] | None = None
+        self._silent_since: float | None = None
         self.text.can_follow = True
+
+    def tick(self) -> None:
+        """A file that isn't there and one that is empty look alike from here: say so instead of showing nothing."""
+        if self._silent_since is not None and self.console.now() - self._silent_since >= _SILENCE:
+            self._silent_since = None
+            self.note(
+                f"{self.source.what}: nothing yet; is it empty, missing, or not readable by your login?", Level.WARN
+            )
+
+    def engine_back(self) -> None:
+        """What was followed ended with the engine."""
+        self._start()
 
     def action_pause(self) -> None:
         """`Z`: lines that come meanwhile are kept and shown afterwards."""
@@ -130,6 +146,7 @@ class LogScreen(SourceScreen):
         """Follow until the screen goes or the other end closes."""
         self.text.follow = True
         self._held = None
+        self._silent_since = self.console.now()
         self.note(source.what)
         part = ""
         stream = cast(
@@ -137,6 +154,9 @@ class LogScreen(SourceScreen):
         )
         async with aclosing(stream):
             async for chunk in stream:
+                if not self.text.lines and self._held is None:
+                    self.note(source.what)
+                self._silent_since = None
                 *lines, part = (part + chunk).split("\n")
                 if len(part) > _LONGEST_PART:
                     lines, part = [*lines, part], ""

@@ -75,6 +75,9 @@ class TextScreen(Screen[None], inherit_bindings=False):
     def tick(self) -> None:
         """Called once a second."""
 
+    def engine_back(self) -> None:
+        """Called when the engine is live again after it was lost."""
+
     def leave(self) -> None:
         """Go, unless an earlier key already said so."""
         if self.is_active:

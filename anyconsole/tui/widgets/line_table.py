@@ -317,12 +317,18 @@ class LineTable(ScrollView, can_focus=True):
 
     # Cursor and marks
 
-    def move_to(self, key: Key) -> bool:
-        """Put the cursor on a row; False if it isn't shown."""
+    @property
+    def is_at_home(self) -> bool:
+        """True while the operator has not left the head of the list: what comes there is shown."""
+        return self._at_home
+
+    def move_to(self, key: Key, *, at_home: bool = False) -> bool:
+        """Put the cursor on a row; False if it isn't shown. With `at_home` the head of the list stays in sight all the same."""
         position = self._positions.get(key)
         if position is None:
             return False
         self._move(position)
+        self._at_home |= at_home
         return True
 
     def set_marks(self, keys: Iterable[Key]) -> None:
@@ -419,6 +425,9 @@ class LineTable(ScrollView, can_focus=True):
         """Lines get another length; the cursor stays in sight."""
         self._painter.resize(self._width)
         self.refresh()
+        if self._at_home and self._cursor >= self._page:
+            self._cursor = 0
+            self._tell_cursor()
         self._scroll_to_cursor()
 
     def notify_style_update(self) -> None:
@@ -535,7 +544,8 @@ class LineTable(ScrollView, can_focus=True):
             style = self.get_component_rich_style(name) if name in self.COMPONENT_CLASSES else self.rich_style
             if is_cursor:
                 cursor = self.get_component_rich_style("line-table--cursor")
-                coloured = level and name in self.COMPONENT_CLASSES
+                # A cursor that is reversed text would make a block of each colour; glyph and word say it too.
+                coloured = level and name in self.COMPONENT_CLASSES and not cursor.reverse
                 style = cursor + Style(color=style.color, bold=style.bold or None) if coloured else cursor
             self._styles[level, is_cursor] = style
         return style
