@@ -139,7 +139,7 @@ def _node_facts(fleet: Inventory, node: NodeSpec, now: float) -> list[Update]:
         )  # fmt: skip
         facts += [
             SessionStatus(
-                node=node.name, section=speaker.name, at=now, speaker=speaker.name, session=s.name, state=SessionState.ESTABLISHED,
+                node=node.name, section=speaker.name, at=now - 60, speaker=speaker.name, session=s.name, state=SessionState.ESTABLISHED,
                 since="16:57:35.780", neighbor="198.18.0.1", neighbor_as=64611, imported=1, exported=3,
             )
             for s in speaker.sessions

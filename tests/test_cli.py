@@ -75,6 +75,12 @@ def test_without_a_terminal_the_console_says_what_to_use_instead(tmp_path: Path)
 
 @pytest.mark.parametrize("wait", ["soon", "0", "nan", "3601"])
 def test_a_wait_that_is_no_time_is_refused_in_plain_words(wait: str, tmp_path: Path) -> None:
-    done = anyconsole("check", "--wait", wait, cwd=tmp_path)
+    done = anyconsole("show", "fleet", "--wait", wait, cwd=tmp_path)
     assert done.returncode == 2
     assert f"{wait!r}: must be a number of seconds" in done.stderr
+
+
+def test_a_mistyped_check_is_unknown_to_monitoring_not_critical(tmp_path: Path) -> None:
+    done = anyconsole("--profile", "prod.example", "check", "--wiat", "3", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "--wiat" in done.stderr

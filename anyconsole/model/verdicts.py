@@ -24,6 +24,9 @@ __all__ = [
 
 _CLOCK_TOLERANCE = 2.0
 
+_SETTLING = 4.0
+"""Seconds that a speaker may take to announce on a session that came up, before its silence is called drift."""
+
 
 class Verdict(StrEnum):
     """Worst first; the order is the order on the screen."""
@@ -232,6 +235,9 @@ def announcement(
         return say(Verdict.DOWN, _session_words(session, bgp.state, bgp.info), Exported.ABSENT)
     if export is None or export.exported is Exported.UNKNOWN or not store.is_fresh(export, now):
         return say(Verdict.UNKNOWN, (export.detail if export else "") or "export not seen yet", Exported.UNKNOWN)
+    settling = now - bgp.at < _SETTLING and intent is Intent.SERVE and export.exported is Exported.ABSENT
+    if settling:
+        return say(Verdict.UNKNOWN, "session came up just now", export.exported)
     verdict, reason = _agreement(intent, export.exported, answers, why)
     return say(verdict, reason, export.exported)
 

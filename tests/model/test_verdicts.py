@@ -270,3 +270,12 @@ def test_every_observation_kind_has_its_own_key() -> None:
     for fact in store:
         kinds.setdefault(fact.key[0], set()).add(type(fact))
     assert all(len(types) == 1 for types in kinds.values())
+
+
+def test_a_session_that_just_came_up_may_take_a_moment_to_announce() -> None:
+    store = healthy_store()
+    change(store, SESSION, at=NOW - 1, since="just now")
+    change(store, EXPORT, exported=Exported.ABSENT)
+    assert cell(store).verdict is Verdict.UNKNOWN
+    store.apply([msgspec.structs.replace(f, at=NOW + 4) for f in store if f.node == "fra1" and f.key != SESSION])
+    assert cell(store, NOW + 4).verdict is Verdict.DRIFT

@@ -94,7 +94,8 @@ async def follow(connection: asyncssh.SSHClientConnection, path: str) -> AsyncGe
     Raises:
         SshError: No channel, or `tail` ended; its own words are in the message.
     """
-    command = shlex.join(["tail", "-n", "200", "-F", "--", path])
+    # What tail says of a file that is missing, unreadable or replaced belongs among its lines: it waits for the file and never ends.
+    command = shlex.join(["sh", "-c", f"exec tail -n 200 -F -- {shlex.quote(path)} 2>&1"])
     session = _Follow()
     try:
         async with asyncio.timeout(OPEN_DEADLINE):
