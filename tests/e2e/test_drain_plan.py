@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,15 @@ def carry_out(lab: Lab, plan: dict[str, Any]) -> None:
             lab.run(step["host"], ["sh", "-c", command], 10)
 
 
+@pytest.fixture
+def untouched(lab: Lab) -> Iterator[Lab]:
+    """The lab, with BIRD's drain state put back to the letter afterwards: a drain leaves its serial and its note behind."""
+    kept = lab.run("fra1", ["cat", "/etc/bird/drain.conf"]).stdout
+    yield lab
+    restore = f"cat > /etc/bird/drain.conf <<'EOT'\n{kept}EOT\nrm -f /etc/bird/drain.stage.conf; birdc configure"
+    assert lab.run("fra1", ["sh", "-c", restore]).returncode == 0
+
+
 def statuses(lab: Lab, state: Path, node: str, tenant: str) -> set[tuple[str, str, str]]:
     done = run_headless(lab, state, "show", "announcements", "--output", "json")
     rows = json.loads(done.stdout)["rows"]
@@ -49,8 +59,9 @@ def wait_for(lab: Lab, state: Path, node: str, tenant: str, wanted: set[tuple[st
     ("level", "wanted"), [("--soft", {("SOFT", "soft", "depreferred")}), ("--hard", {("DRAINED", "hard", "absent")})]
 )
 def test_a_plan_carried_out_by_hand_drains_and_undrains(
-    lab: Lab, tmp_path: Path, node: str, level: str, wanted: set[tuple[str, str, str]]
+    untouched: Lab, tmp_path: Path, node: str, level: str, wanted: set[tuple[str, str, str]]
 ) -> None:
+    lab = untouched
     scope = ("--node", node, "--tenant", "nic")
     carry_out(lab, planned(lab, tmp_path, "drain", *scope, level, "--reason", 'a "quoted" one; $(id)'))
     try:
