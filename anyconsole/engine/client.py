@@ -61,7 +61,6 @@ class EngineClient:
         self.state = EngineState.STARTING
         self.state_detail = ""
         self.lag = 0.0
-        self.bytes_received = 0
         self.pid: int | None = None
         self._listeners: list[Listener] = []
         self._numbers = itertools.count(1)
@@ -102,7 +101,6 @@ class EngineClient:
             frames.write(self._writer, frames.Hello(self.inventory))
             decoder = msgspec.msgpack.Decoder(frames.FromEngine)
             while (body := await frames.read(reader)) is not None:
-                self.bytes_received += len(body)
                 self._take(decoder.decode(body))
         except (frames.FrameError, msgspec.DecodeError) as error:
             _log.warning("engine %s: %s", self.pid, error)

@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from anyconsole.drivers.prometheus import PrometheusDriver
 from anyconsole.drivers.ssh.argv import shell_argv
@@ -154,7 +154,7 @@ class FleetEngine:
             case _:
                 raise AnyconsoleError(f"the engine does not know the question {op!r}")
 
-    def follow(self, op: str, args: dict[str, str]) -> AsyncIterator[bytes]:
+    def follow(self, op: str, args: dict[str, str]) -> AsyncGenerator[bytes, None]:
         """Open a stream: log (node, path). Raises AnyconsoleError."""
         if op != "log":
             raise AnyconsoleError(f"the engine does not know the stream {op!r}")

@@ -7,13 +7,13 @@ diagnostics go to the log file in the user's state folder.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import logging
 import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator
 
 import msgspec
 
@@ -77,9 +77,11 @@ class _Session:
         error = ""
         try:
             if op == "log":
-                async for chunk in _closing(self._engine.follow(op, args)):
-                    frames.write(self._writer, frames.Answer(number, chunk.decode("utf-8", "replace")))
-                    await self._writer.drain()
+                decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a chunk may end inside a character
+                async with contextlib.aclosing(self._engine.follow(op, args)) as chunks:
+                    async for chunk in chunks:
+                        frames.write(self._writer, frames.Answer(number, decoder.decode(chunk)))
+                        await self._writer.drain()
             else:
                 frames.write(self._writer, frames.Answer(number, await self._engine.ask(op, args)))
         except AnyconsoleError as caught:
@@ -88,16 +90,6 @@ class _Session:
             _log.exception("question %s %s", op, args)
             error = f"{op}: {type(caught).__name__}: {caught}"
         frames.write(self._writer, frames.Answer(number, done=True, error=error))
-
-
-async def _closing(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Iterate and make sure that the remote end is closed when the reader stops early."""
-    try:
-        async for chunk in stream:
-            yield chunk
-    finally:
-        if isinstance(stream, contextlib.AbstractAsyncContextManager) or hasattr(stream, "aclose"):
-            await stream.aclose()
 
 
 async def serve(sock: socket.socket) -> None:

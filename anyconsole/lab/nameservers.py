@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from anyconsole.lab.topology import TENANTS, Node, Tenant
+from anyconsole.lab.topology import Node, Tenant
 
 __all__ = ["Instance", "chroot_of", "daemon_name", "instance", "reload_command"]
 
@@ -189,13 +189,3 @@ zone "{tenant.zone}" {{ type primary; file "/zones/{tenant.zone}.zone"; }};
             "config": "{chroot}/etc/named.conf",
         },
     )
-
-
-def tenants_of(name: str) -> tuple[Tenant, ...]:
-    """The tenant called `name`, or all of them for "". Raises KeyError."""
-    if not name:
-        return TENANTS
-    found = tuple(t for t in TENANTS if t.name == name)
-    if not found:
-        raise KeyError(name)
-    return found

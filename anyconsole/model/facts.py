@@ -16,7 +16,7 @@ from anyconsole.model.inventory import Family
 
 __all__ = [
     "Answer", "Beat", "Chroot", "Export", "Exported", "Fact", "Gone", "HostHealth", "InstanceStatus", "Key", "Link", "LinkState",
-    "Observation", "QueryRates", "SessionState", "SessionStatus", "SpeakerStatus", "key_text",
+    "Observation", "QueryRates", "SessionState", "SessionStatus", "SpeakerStatus",
 ]  # fmt: skip
 
 Key: TypeAlias = tuple[str, ...]
@@ -275,8 +275,3 @@ class Gone(msgspec.Struct, frozen=True, kw_only=True, tag="gone"):
     """The thing a fact was about no longer exists (a session removed from the daemon)."""
 
     key: Key
-
-
-def key_text(key: Key) -> str:
-    """A key as one line, for events and logs."""
-    return " ".join(key[1:])

@@ -19,7 +19,7 @@ from anyconsole.model.store import FleetStore
 
 __all__ = [
     "AnnouncementVerdict", "InstanceVerdict", "Intent", "NodeVerdict", "TenantVerdict", "Verdict", "announcement", "announcements",
-    "answering", "current_serial", "instance", "intended", "node", "node_announcements", "not_running", "tenant", "worst",
+    "answering", "current_serial", "instance", "intended", "node", "node_announcements", "not_running", "tenant",
 ]  # fmt: skip
 
 _CLOCK_TOLERANCE = 2.0
@@ -109,11 +109,6 @@ class TenantVerdict(msgspec.Struct, frozen=True):
     healthy: dict[str, int]
     nodes: int
     sites: int
-
-
-def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """The worst of some verdicts; SERVING if there are none."""
-    return min(verdicts, key=_RANK.__getitem__, default=Verdict.SERVING)
 
 
 # --- what is intended, and who answers

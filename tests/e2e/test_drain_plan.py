@@ -28,9 +28,10 @@ def carry_out(lab: Lab, plan: dict[str, Any]) -> None:
     for step in plan["plan"]["steps"]:
         if step["file"]:
             write = f"cat > {step['file']} <<'EOT'\n{step['content']}EOT\n"
-            lab.run(step["host"], ["sh", "-c", write], 10)
+            assert lab.run(step["host"], ["sh", "-c", write], 10).returncode == 0
         for command in step["commands"]:
-            lab.run(step["host"], ["sh", "-c", command], 10)
+            done = lab.run(step["host"], ["sh", "-c", command], 10)
+            assert done.returncode == 0, (command, done.stdout, done.stderr)
 
 
 @pytest.fixture

@@ -86,11 +86,6 @@ class BrailleChart(Widget):
         self._series = series
         self._redraw()
 
-    def set_title(self, title: str) -> None:
-        """Another title."""
-        self.title = title
-        self._redraw()
-
     def on_resize(self) -> None:
         """Everything has another size."""
         self._lines = []
