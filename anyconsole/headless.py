@@ -15,7 +15,7 @@ from anyconsole.logs import log_to_file
 from anyconsole.model import verdicts
 from anyconsole.model.events import EVENT_COLUMNS, event_row
 from anyconsole.model.facts import InstanceStatus, LinkState
-from anyconsole.model.inventory import Inventory
+from anyconsole.model.inventory import Inventory, LookingGlass
 from anyconsole.model.report import document, render, row_value, summary
 from anyconsole.model.store import FleetStore
 from anyconsole.model.table import ASCII, UNICODE, Column, Glyphs, Row
@@ -63,7 +63,7 @@ async def looked_at(inventory: Inventory, wait: float) -> AsyncIterator[FleetEng
 
 
 async def _settle(engine: FleetEngine, wait: float) -> None:
-    """Return when every node and vantage point has told everything once, or is known to be out of reach; or after `wait` seconds."""
+    """Return when every host has told everything once, or is known to be out of reach; or after `wait` seconds."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(wait):
             while not is_settled(engine.store, time.time()):
@@ -75,6 +75,8 @@ def is_settled(store: FleetStore, now: float) -> bool:
     fleet = store.inventory
     nodes = [n for n in fleet.nodes if not _is_out_of_reach(store, n.name)]
     vantages = [v for v in fleet.vantages if not _is_out_of_reach(store, v.name)]
+    if not all(_has_looked(store, glass) for glass in fleet.looking_glasses):
+        return False
     if any(verdicts.instance(store, n, i, now).verdict is Verdict.UNKNOWN for n in nodes for i in n.instances):
         return False
     if any(
@@ -91,6 +93,13 @@ def is_settled(store: FleetStore, now: float) -> bool:
         for name, tenant in asked
         for address in tenant.addresses
     )
+
+
+def _has_looked(store: FleetStore, glass: LookingGlass) -> bool:
+    """True if a looking glass has told its routes, or can't: it is out of reach, or its daemon is, as the link's detail says."""
+    link = store.link(glass.name)
+    blind = link is not None and link.state is LinkState.LIVE and bool(link.detail)
+    return blind or bool(store.sections(glass.name).keys() - {"link"}) or _is_out_of_reach(store, glass.name)
 
 
 def _is_out_of_reach(store: FleetStore, name: str) -> bool:

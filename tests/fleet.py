@@ -13,6 +13,8 @@ from anyconsole.model.facts import (
     InstanceStatus,
     Link,
     LinkState,
+    PeerPath,
+    PeerRoute,
     QueryRates,
     SessionState,
     SessionStatus,
@@ -24,6 +26,7 @@ from anyconsole.model.inventory import (
     Interconnect,
     InterconnectKind,
     Inventory,
+    LookingGlass,
     NodeSpec,
     Peer,
     SessionSpec,
@@ -72,7 +75,12 @@ def inventory(node_names: Iterable[str] = ("fra1", "fra2", "ams1", "lon1", "sin1
             address=name,
             speakers=(
                 SpeakerSpec(
-                    name="bird", kind="bird", socket="/run/bird/bird.ctl", log="/var/log/bird.log", sessions=sessions
+                    name="bird",
+                    kind="bird",
+                    socket="/run/bird/bird.ctl",
+                    drain_file="/etc/bird/drain.conf",
+                    log="/var/log/bird.log",
+                    sessions=sessions,
                 ),
             ),
             instances=tuple(
@@ -102,6 +110,10 @@ def inventory(node_names: Iterable[str] = ("fra1", "fra2", "ams1", "lon1", "sin1
         tenants=tenants,
         nodes=nodes,
         vantages=(Vantage(name="client1", address="client1"),),
+        looking_glasses=tuple(
+            LookingGlass(name=name, peer=peer, address=name, socket="/run/bird/bird.ctl")
+            for name, peer in (("ix1", "ix1"), ("transit", "transit"), ("transit2", "transit"))
+        ),
     )
 
 
@@ -119,7 +131,40 @@ def healthy(fleet: Inventory, now: float = NOW) -> list[Update]:
             )
             for t in fleet.tenants for a in t.addresses for z in t.zones
         ]  # fmt: skip
+    for glass in fleet.looking_glasses:
+        facts.append(Link(node=glass.name, section="link", at=now, state=LinkState.LIVE, since=now - 60))
+        facts += _routes(fleet, glass, now)
     return facts
+
+
+def local_address(fleet: Inventory, node: str, session: SessionSpec) -> str:
+    """A node's own address on a session."""
+    index = [n.name for n in fleet.nodes].index(node) + 1
+    return (
+        f"198.19.{session.number}.{index}"
+        if session.family is Family.IPV4
+        else f"2001:db8:ff00:{session.number}::{index}"
+    )
+
+
+def _routes(fleet: Inventory, glass: LookingGlass, now: float) -> list[Update]:
+    """A peer's router's table: the first node's transit sessions end at transit, those of the others at transit2."""
+    paths: dict[str, list[PeerPath]] = {p: [] for t in fleet.tenants for p in t.prefixes}
+    for node in fleet.nodes:
+        end = "transit" if node is fleet.nodes[0] else "transit2"
+        for _, session, _, prefix in node_announcements(FleetStore(fleet), node):
+            if glass.name == (end if session.peer == "transit" else session.peer):
+                local = local_address(fleet, node.name, session)
+                best = session.peer == "ix1" and not paths[prefix]
+                paths[prefix].append(
+                    PeerPath(
+                        protocol=node.name, source=local, next_hop=local, local_pref=100, as_path=(64500,), best=best
+                    )
+                )
+    return [
+        PeerRoute(node=glass.name, section="routes", at=now, prefix=prefix, paths=tuple(found))
+        for prefix, found in paths.items()
+    ]
 
 
 def _node_facts(fleet: Inventory, node: NodeSpec, now: float) -> list[Update]:
@@ -141,6 +186,7 @@ def _node_facts(fleet: Inventory, node: NodeSpec, now: float) -> list[Update]:
             SessionStatus(
                 node=node.name, section=speaker.name, at=now - 60, speaker=speaker.name, session=s.name, state=SessionState.ESTABLISHED,
                 since="16:57:35.780", neighbor="198.18.0.1", neighbor_as=64611, imported=1, exported=3,
+                local=local_address(fleet, node.name, s),
             )
             for s in speaker.sessions
         ]  # fmt: skip

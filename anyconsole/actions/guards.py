@@ -6,17 +6,19 @@ What is not known counts as unhealthy. A guard judges what the fleet would look 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
 
 import msgspec
 
 from anyconsole.model import verdicts
-from anyconsole.model.facts import Exported
+from anyconsole.model.drain_state import disabled_words, file_drift
+from anyconsole.model.facts import Exported, SessionState
+from anyconsole.model.inventory import NodeSpec
 from anyconsole.model.store import FleetStore
 from anyconsole.model.verdicts import Intent, Verdict
 
-__all__ = ["Change", "GuardVerdict", "Outcome", "evaluate"]
+__all__ = ["Change", "GuardVerdict", "Outcome", "Repair", "evaluate"]
 
 
 class Outcome(StrEnum):
@@ -55,37 +57,98 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     exported: Exported
 
 
-def evaluate(store: FleetStore, changes: Sequence[Change], now: float) -> list[GuardVerdict]:
-    """All guards on one set of changes, in the order in which they are shown."""
-    rules: tuple[Callable[[FleetStore, Sequence[Change], float], GuardVerdict], ...] = (
-        _last_announcer,
-        _floor,
-        _sites,
-        _regions,
-        _evidence,
-        _pending,
-        _drift,
-        _answers,
-        _capacity,
-    )
-    return [rule(store, changes, now) for rule in rules]
+class Repair(msgspec.Struct, frozen=True, kw_only=True):
+    """Drift of one speaker that a change settles, whether or not an announcement changes with it.
+
+    `file` is true if daemon and drain file agree afterwards. `sessions` were disabled by hand, and come up with the change; `held` too,
+    but they stay disabled.
+    """
+
+    node: str
+    speaker: str
+    file: bool = False
+    sessions: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+
+
+def evaluate(
+    store: FleetStore,
+    changes: Sequence[Change],
+    now: float,
+    *,
+    repairs: Collection[Repair] = (),
+    unconfirmed: bool = False,
+    unseen: Collection[str] = (),
+) -> list[GuardVerdict]:
+    """All guards on one set of changes, in the order in which they are shown.
+
+    Args:
+        store: The fleet as it is known.
+        changes: What would change, or has been changed and is not confirmed yet.
+        now: Epoch seconds.
+        repairs: Drift that is settled with them.
+        unconfirmed: The changes are applied and wait to be confirmed: only what could be lost by confirming is judged.
+        unseen: Nodes that could not be looked at afresh; they count as serving nothing.
+    """
+    places = tuple(dict.fromkeys((c.node, c.speaker) for c in (*changes, *repairs)))
+    fleet = _Fleet(store, now, frozenset(unseen), frozenset(places))
+    verdicts_ = [rule(fleet, changes) for rule in (_last_announcer, _floor, _sites, _regions)]
+    verdicts_.append(_evidence(store, places, now))
+    if not unconfirmed:
+        raised = {(r.node, r.speaker, session) for r in repairs for session in r.sessions}
+        restored = [c for c in changes if _is_restored(c, raised)]
+        verdicts_ += [
+            _pending(store, places),
+            _drift(store, places, repairs, now),
+            _answers(store, restored, now),
+            _sessions(store, restored, raised, now),
+            _serials(store, restored, now),
+            _clock(store, places, now),
+            _capacity(store, changes, now),
+        ]
+    return verdicts_
+
+
+_Place = tuple[str, str]
+
+
+class _Fleet(msgspec.Struct, frozen=True):
+    """The fleet as guards count it: what nobody could look at, or what somebody else may still take back, serves nothing."""
+
+    store: FleetStore
+    now: float
+    unseen: frozenset[str]
+    ours: frozenset[tuple[str, str]]
+
+    def counts(self, spec: NodeSpec) -> bool:
+        """True if what the node announces can be relied on."""
+        if spec.name in self.unseen:
+            return False
+        for speaker in spec.speakers:
+            status = self.store.speaker(spec.name, speaker.name)
+            if status is not None and status.pending and (spec.name, speaker.name) not in self.ours:
+                return False
+        return True
 
 
 # --- the fleet after the change
 
 
-def _serving_nodes(store: FleetStore, tenant: str, prefix: str, changes: Iterable[Change], now: float) -> set[str]:
+def _serving_nodes(fleet: _Fleet, tenant: str, prefix: str, changes: Iterable[Change]) -> set[str]:
     """Nodes that announce a prefix and answer on it, once the changes are made."""
+    store, now = fleet.store, fleet.now
     withdrawn = {(c.node, c.speaker, c.session) for c in changes if c.prefix == prefix and c.after is Intent.HARD}
     restored = {(c.node, c.speaker, c.session) for c in changes if c.prefix == prefix and c.after is not Intent.HARD}
     nodes = set()
     for spec in store.inventory.nodes:
+        if not fleet.counts(spec):
+            continue
         for cell in verdicts.announcements(store, spec, now, tenant):
             place = (cell.node, cell.speaker, cell.session)
             if cell.prefix != prefix or place in withdrawn or not cell.answering:
                 continue
             sent = cell.exported in (Exported.ANNOUNCED, Exported.DEPREFERRED)
-            if sent or (place in restored and cell.verdict is Verdict.DRAINED):
+            if sent or (place in restored and cell.verdict in (Verdict.DRAINED, Verdict.EXPIRED)):
                 nodes.add(cell.node)
     return nodes
 
@@ -101,8 +164,8 @@ def _hosting(store: FleetStore, tenant: str) -> int:
 # --- the rules
 
 
-def _last_announcer(store: FleetStore, changes: Sequence[Change], now: float) -> GuardVerdict:
-    lost = [p for t, p in _withdrawn_prefixes(changes) if not _serving_nodes(store, t, p, changes, now)]
+def _last_announcer(fleet: _Fleet, changes: Sequence[Change]) -> GuardVerdict:
+    lost = [p for t, p in _withdrawn_prefixes(changes) if not _serving_nodes(fleet, t, p, changes)]
     if lost:
         return GuardVerdict(
             name="last announcer",
@@ -115,12 +178,13 @@ def _last_announcer(store: FleetStore, changes: Sequence[Change], now: float) ->
     )
 
 
-def _floor(store: FleetStore, changes: Sequence[Change], now: float) -> GuardVerdict:
+def _floor(fleet: _Fleet, changes: Sequence[Change]) -> GuardVerdict:
+    store = fleet.store
     limits = store.inventory.guards
     worst: tuple[int, int, str] | None = None
     for tenant, prefix in _withdrawn_prefixes(changes):
         floor = max(limits.min_nodes, math.ceil(limits.min_share * _hosting(store, tenant)))
-        left = len(_serving_nodes(store, tenant, prefix, changes, now))
+        left = len(_serving_nodes(fleet, tenant, prefix, changes))
         if worst is None or left - floor < worst[0] - worst[1]:
             worst = (left, floor, prefix)
     if worst is None:
@@ -130,11 +194,12 @@ def _floor(store: FleetStore, changes: Sequence[Change], now: float) -> GuardVer
     return GuardVerdict(name="floor", outcome=Outcome.OK if left >= floor else Outcome.REFUSE, numbers=numbers)
 
 
-def _sites(store: FleetStore, changes: Sequence[Change], now: float) -> GuardVerdict:
+def _sites(fleet: _Fleet, changes: Sequence[Change]) -> GuardVerdict:
+    store = fleet.store
     short = []
     for tenant, prefix in _withdrawn_prefixes(changes):
         wanted = store.inventory.tenant(tenant).min_sites
-        left = {store.inventory.node(n).site for n in _serving_nodes(store, tenant, prefix, changes, now)}
+        left = {store.inventory.node(n).site for n in _serving_nodes(fleet, tenant, prefix, changes)}
         if len(left) < wanted:
             short.append(f"{prefix} from {len(left)} sites, at least {wanted} are wanted")
     if short:
@@ -142,25 +207,27 @@ def _sites(store: FleetStore, changes: Sequence[Change], now: float) -> GuardVer
     return GuardVerdict(name="sites", outcome=Outcome.OK, numbers="every tenant keeps its least number of sites")
 
 
-def _regions(store: FleetStore, changes: Sequence[Change], now: float) -> GuardVerdict:
+def _regions(fleet: _Fleet, changes: Sequence[Change]) -> GuardVerdict:
+    store = fleet.store
+
     def regions(nodes: Iterable[str]) -> set[str]:
         return {r for n in nodes if (r := store.inventory.site(store.inventory.node(n).site).region)}
 
     lost = []
     for tenant, prefix in _withdrawn_prefixes(changes):
-        before = regions(_serving_nodes(store, tenant, prefix, (), now))
-        after = regions(_serving_nodes(store, tenant, prefix, changes, now))
+        before = regions(_serving_nodes(fleet, tenant, prefix, ()))
+        after = regions(_serving_nodes(fleet, tenant, prefix, changes))
         lost += [f"{prefix} leaves region {region}" for region in sorted(before - after)]
     if lost:
         return GuardVerdict(name="regions", outcome=Outcome.REFUSE, numbers="; ".join(lost))
     return GuardVerdict(name="regions", outcome=Outcome.OK, numbers="no prefix leaves a region")
 
 
-def _evidence(store: FleetStore, changes: Sequence[Change], now: float) -> GuardVerdict:
+def _evidence(store: FleetStore, places: Collection[_Place], now: float) -> GuardVerdict:
     limit = store.inventory.guards.evidence_max_age
     old = []
-    for name in dict.fromkeys(c.node for c in changes):
-        seen = [store.section_seen_at(name, c.speaker) for c in changes if c.node == name]
+    for name in dict.fromkeys(node for node, _ in places):
+        seen = [store.section_seen_at(name, speaker) for node, speaker in places if node == name]
         age = max((math.inf if at is None else now - at for at in seen), default=math.inf)
         if age > limit or not store.node_is_live(name):
             old.append(f"{name} was never seen" if math.isinf(age) else f"{name} was seen {age:.0f} s ago")
@@ -172,9 +239,9 @@ def _evidence(store: FleetStore, changes: Sequence[Change], now: float) -> Guard
     )
 
 
-def _pending(store: FleetStore, changes: Sequence[Change], now: float) -> GuardVerdict:  # noqa: ARG001 - a rule's shape
+def _pending(store: FleetStore, places: Collection[_Place]) -> GuardVerdict:
     pending = []
-    for node, speaker in dict.fromkeys((c.node, c.speaker) for c in changes):
+    for node, speaker in places:
         status = store.speaker(node, speaker)
         if status is not None and status.pending:
             pending.append(f"{node}: {status.pending}")
@@ -183,23 +250,57 @@ def _pending(store: FleetStore, changes: Sequence[Change], now: float) -> GuardV
     return GuardVerdict(name="pending", outcome=Outcome.OK, numbers="nobody else's change is unconfirmed there")
 
 
-def _drift(store: FleetStore, changes: Sequence[Change], now: float) -> GuardVerdict:
+_UNDONE = "; this change ends with a plain `configure`, which enables it again: it would silently undo that"
+
+
+def _drift(store: FleetStore, places: Collection[_Place], repairs: Collection[Repair], now: float) -> GuardVerdict:
+    """Drift would be overwritten, or blamed on this change; what the change itself settles is no obstacle."""
+    files = {(r.node, r.speaker) for r in repairs if r.file}
+    settled = {(r.node, r.speaker, session) for r in repairs for session in (*r.sessions, *r.held)}
     drifted = []
-    for name in dict.fromkeys(c.node for c in changes):
-        cells = verdicts.announcements(store, store.inventory.node(name), now)
-        drifted += [f"{name} {c.session} {c.prefix}: {c.reason}" for c in cells if c.verdict is Verdict.DRIFT]
+    for name in dict.fromkeys(node for node, _ in places):
+        spec = store.inventory.node(name)
+        disabled = set()
+        for speaker in spec.speakers:
+            if (name, speaker.name) not in places:
+                continue
+            status = store.speaker(name, speaker.name)
+            is_settled = (name, speaker.name) in files
+            if status is not None and not is_settled and (difference := file_drift(store, status)):
+                drifted.append(f"{name}: {difference}")
+            for session in speaker.sessions:
+                bgp = store.session(name, speaker.name, session.name)
+                if bgp is None or bgp.state is not SessionState.ADMIN_DOWN:
+                    continue
+                disabled.add((speaker.name, session.name))
+                if (name, speaker.name, session.name) not in settled:
+                    drifted.append(f"{name} {disabled_words(session, bgp)}{_UNDONE if speaker.kind == 'bird' else ''}")
+        cells = verdicts.announcements(store, spec, now)
+        drifted += [
+            f"{name} {c.session} {c.prefix}: {c.reason}"
+            for c in cells
+            if c.verdict is Verdict.DRIFT and (c.speaker, c.session) not in disabled
+        ]
     if drifted:
         more = f" (+{len(drifted) - 1} more)" if len(drifted) > 1 else ""
         return GuardVerdict(name="drift", outcome=Outcome.REFUSE, numbers=drifted[0] + more)
-    return GuardVerdict(name="drift", outcome=Outcome.OK, numbers="what is exported there is what is intended")
+    return GuardVerdict(
+        name="drift", outcome=Outcome.OK, numbers="what is configured and exported there is what is intended"
+    )
 
 
-def _answers(store: FleetStore, changes: Sequence[Change], now: float) -> GuardVerdict:
-    """What is put back must answer, or it would be put back as a black hole."""
+def _is_restored(change: Change, raised: Collection[tuple[str, str, str]]) -> bool:
+    """True for what is announced again, or at full preference again. `raised` are sessions that come up with the change."""
+    if change.after is Intent.SERVE:
+        return True
+    is_raised = (change.node, change.speaker, change.session) in raised
+    return change.after is Intent.SOFT and (change.before is Intent.HARD or is_raised)
+
+
+def _answers(store: FleetStore, restored: Sequence[Change], now: float) -> GuardVerdict:
+    """What is put back must answer on the node, in every family, or it would be put back as a black hole."""
     silent = []
-    for node, tenant_name, prefix in dict.fromkeys(
-        (c.node, c.tenant, c.prefix) for c in changes if c.after is Intent.SERVE
-    ):
+    for node, tenant_name, prefix in dict.fromkeys((c.node, c.tenant, c.prefix) for c in restored):
         tenant = store.inventory.tenant(tenant_name)
         answers, why = verdicts.answering(store, node, tenant, tenant.addresses_in(prefix), now)
         if not answers:
@@ -209,6 +310,56 @@ def _answers(store: FleetStore, changes: Sequence[Change], now: float) -> GuardV
     return GuardVerdict(
         name="answers", outcome=Outcome.OK, numbers="what would be put back answers, or nothing is put back"
     )
+
+
+def _sessions(
+    store: FleetStore, restored: Sequence[Change], raised: Collection[tuple[str, str, str]], now: float
+) -> GuardVerdict:
+    """What is put back needs its session, unless the change itself brings it up."""
+    down = []
+    for place in dict.fromkeys((c.node, c.speaker, c.session) for c in restored):
+        if place in raised:
+            continue
+        node, speaker, session = place
+        status = store.session(node, speaker, session)
+        if status is None or not store.is_fresh(status, now) or status.state is not SessionState.ESTABLISHED:
+            down.append(f"{node} {session} {status.state if status is not None else 'not seen'}")
+    if down:
+        return GuardVerdict(name="sessions", outcome=Outcome.REFUSE, numbers="; ".join(down))
+    return GuardVerdict(
+        name="sessions", outcome=Outcome.OK, numbers="every session is up on which something would be put back"
+    )
+
+
+def _serials(store: FleetStore, restored: Sequence[Change], now: float) -> GuardVerdict:
+    """What is put back must have the zones that the other instances have."""
+    old = []
+    for node, tenant_name in dict.fromkeys((c.node, c.tenant) for c in restored):
+        tenant = store.inventory.tenant(tenant_name)
+        status = store.instance(node, tenant_name)
+        for zone in tenant.zones:
+            mine = status.serials.get(zone) if status is not None and store.is_fresh(status, now) else None
+            current = verdicts.current_serial(store, zone, tenant, now)
+            if mine is None or (current is not None and mine != current):
+                old.append(f"{node} {zone} serial {'unknown' if mine is None else mine}, the others {current}")
+    if old:
+        return GuardVerdict(name="serials", outcome=Outcome.REFUSE, numbers="; ".join(old))
+    return GuardVerdict(
+        name="serials", outcome=Outcome.OK, numbers="what would be put back has the zones that the others have"
+    )
+
+
+def _clock(store: FleetStore, places: Collection[_Place], now: float) -> GuardVerdict:
+    """A node whose clock is wrong serves expired signatures and lets unconfirmed changes expire at the wrong time."""
+    wrong = []
+    for node in dict.fromkeys(node for node, _ in places):
+        host = store.host(node)
+        if host is not None and store.is_fresh(host, now) and abs(host.clock_offset) > verdicts.CLOCK_TOLERANCE:
+            wrong.append(f"{node} is off by {host.clock_offset:+.1f} s")
+    if wrong:
+        numbers = f"{'; '.join(wrong)}; at most {verdicts.CLOCK_TOLERANCE:g} s are allowed"
+        return GuardVerdict(name="clock", outcome=Outcome.REFUSE, numbers=numbers)
+    return GuardVerdict(name="clock", outcome=Outcome.OK, numbers="the clocks of the nodes concerned are right")
 
 
 def _capacity(store: FleetStore, changes: Sequence[Change], now: float) -> GuardVerdict:

@@ -8,6 +8,7 @@ A collector is a generator. It yields a batch (a list of asks), is sent the list
 collector owns its content), `now` a monotonic clock in seconds. A row is a plain dict: "kind" is a fact's tag, the rest are exactly the
 fields of that fact in `anyconsole.model.facts` without `node` and `at`. A collector raises `CollectError` (or `ParseError`) when its
 section could not be seen; facts seen earlier then simply grow old. It returns None when there was nothing to look at in this round.
+While `state` has `FRESH`, nothing that a change could alter may be remembered from an earlier round: what takes turns is asked at once.
 A transport never raises into a collector: a failed ask is a reply with `fault`.
 
 Two transports drive the same collectors: `probe/main.py` on the node with blocking sockets, and the SSH fallback from the engine.
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
 
 __all__ = [
+    "FRESH",
     "Ask",
     "Asking",
     "Batch",
@@ -40,6 +42,9 @@ __all__ = [
     "State",
     "Talk",
 ]
+
+FRESH = "fresh"
+"""Key in a collector's state during a round that somebody waits for, to see what is true after a change of theirs."""
 
 MAX_REPLY = 1 << 20
 """Bytes a transport takes as one reply; more is fault "failed"."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from anyconsole.drivers.ask import CollectError, Talk
+from anyconsole.drivers.ask import FRESH, CollectError, Read, Talk
 from anyconsole.drivers.bird_reply import (
     BirdRefusedError,
     Protocol,
     in_ranges,
     parse_config_status,
+    parse_drain_file,
     parse_eval,
     parse_export,
     parse_protocol,
@@ -47,6 +48,9 @@ _DOWN_WORDS = ("No valid tables", "Requested 'show route export' to protocols wh
 DETAILS_PER_ROUND = 1
 """`show protocols all` of sessions that did not change: for route counts only, so they take turns."""
 
+_DRAIN_FILE_LIMIT = 32768
+"""Bytes of the drain file that are read; a set that goes on behind them is not known."""
+
 _FIRST = (
     "show status",
     "configure status",
@@ -57,11 +61,14 @@ _FIRST = (
 
 def collect(spec: Spec, state: State, _now: float) -> Collector:
     """One round over one BIRD. See `anyconsole.drivers.ask` for the contract."""
-    replies = yield _talk(spec, _FIRST)
+    drain_file = spec.get("drain_file", "")
+    # The file after the memory: between moving it and `configure` both are asked again, and a difference has to last.
+    replies = yield _talk(spec, _FIRST) + ([Read(drain_file, _DRAIN_FILE_LIMIT)] if drain_file else [])
     if not_running(replies[0]):
         state.clear()
         return down_rows(spec, DAEMON, printable(replies[0].text))
-    replies = [_seen(r) for r in replies]
+    on_disk = _on_disk(spec, replies[len(_FIRST)], replies[5:7]) if drain_file else {}
+    replies = [_seen(r) for r in replies[: len(_FIRST)]]
     status = parse_status(replies[0].data)
     protocols = {p.name: p for p in parse_protocols(replies[2].data) if p.proto == "BGP"}
     hard, soft = _eval(replies[5]), _eval(replies[6])
@@ -77,6 +84,7 @@ def collect(spec: Spec, state: State, _now: float) -> Collector:
             pending=_pending(state, replies[1], status.server_time),
             drain_serial=_serial(_eval(replies[3])),
             drain_note=(_eval(replies[4]) or "")[:300],
+            **on_disk,
         )
     ]
     for field, value, name in (("drain_hard", hard, "DRAIN_HARD"), ("drain_soft", soft, "DRAIN_SOFT")):
@@ -110,6 +118,27 @@ def _eval(reply: Reply) -> str | None:
 
 def _serial(value: str | None) -> int | None:
     return int(value) if value is not None and value.isdigit() and len(value) <= 10 else None
+
+
+def _on_disk(spec: Spec, reply: Reply, in_memory: list[Reply]) -> dict[str, object]:
+    """What the drain file says, as fields of the speaker's row. A file that may not be read is not known, and no fault of the node's."""
+    if reply.fault:
+        missing = printable(reply.text or reply.fault, 200) if reply.fault == "absent" else ""
+        return {"disk_serial": None, "disk_fault": missing}
+    said = parse_drain_file(reply.data)
+    if said.serial is None:
+        return {
+            "disk_serial": None,
+            "disk_fault": "{} has no line that defines DRAIN_SERIAL".format(spec["drain_file"]),
+        }
+    fields: dict[str, object] = {"disk_serial": said.serial, "disk_note": said.note}
+    cells = {(t["number"], s["number"]) for s, t, _ in announcements_of(spec)}
+    for name, ranges, memory in (("disk_hard", said.hard, in_memory[0]), ("disk_soft", said.soft, in_memory[1])):
+        # Told as `_pairs` tells those in memory, so that the two can be compared.
+        if ranges is not None:
+            small = set() if memory.data.startswith(b"8000") else small_ranges(ranges)
+            fields[name] = sorted(small | {c for c in cells if in_ranges(ranges, c)})
+    return fields
 
 
 def _steady(state: State, key: str, new: str) -> str:
@@ -155,6 +184,7 @@ def _sessions(spec: Spec, state: State, protocols: dict[str, Protocol]) -> Askin
     seen: dict[str, Any] = state.setdefault("details", {})
     before: dict[str, Any] = state.setdefault("shown", {})
     since: dict[str, str] = state.setdefault("since", {})
+    local: dict[str, str] = state.setdefault("local", {})
     for name in known:
         since[name] = steady_time(since.get(name, protocols[name].since), protocols[name].since)
     shown = {n: (protocols[n].state, protocols[n].info, since[n]) for n in known}
@@ -177,6 +207,8 @@ def _sessions(spec: Spec, state: State, protocols: dict[str, Protocol]) -> Askin
         row = session_row(spec, name, word, since=since[name], info=info)
         detail = seen.get(name)
         if detail is not None:
+            # A session that went down shows no source address, but what the peer may still hold came from it.
+            row["local"] = local[name] = detail.local or local.get(name, "")
             row["neighbor"], row["neighbor_as"] = detail.neighbor, detail.neighbor_as
             row["imported"], row["exported"] = detail.imported, detail.exported
             if detail.message and word != "Established" and detail.message not in info:
@@ -194,7 +226,7 @@ def _exports(spec: Spec, state: State, protocols: dict[str, Protocol], version: 
     last: dict[tuple[str, str], Row] = state.setdefault("exports", {})
     ask = [i for i, (session, _, _) in enumerate(cells) if session["name"] in up]
     turn = state.get("export_turn", 0) % len(ask) if ask else 0
-    chosen = (ask[turn:] + ask[:turn])[:LOOKUPS_PER_ROUND]
+    chosen = (ask[turn:] + ask[:turn])[: len(ask) if state.get(FRESH) else LOOKUPS_PER_ROUND]
     state["export_turn"] = turn + len(chosen)
     replies = yield _talk(
         spec, ["show route {} export {} all".format(cells[i][2], cells[i][0]["name"]) for i in chosen]

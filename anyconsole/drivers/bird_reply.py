@@ -12,8 +12,9 @@ from typing import NamedTuple
 from anyconsole.drivers.parse_error import ParseError, printable
 
 __all__ = [
-    "BirdRefusedError", "Protocol", "ProtocolDetail", "Route", "Status", "in_ranges", "parse_config_status", "parse_eval", "parse_export",
-    "parse_protocol", "parse_protocols", "parse_ranges", "parse_status", "reply_lines", "session_state", "small_ranges", "steady_time",
+    "BirdRefusedError", "DrainFile", "Protocol", "ProtocolDetail", "Route", "Status", "TableRoute", "in_ranges", "parse_config_status",
+    "parse_drain_file", "parse_eval", "parse_export", "parse_protocol", "parse_protocols", "parse_ranges", "parse_routes",
+    "parse_status", "reply_lines", "session_state", "small_ranges", "steady_time",
 ]  # fmt: skip
 
 
@@ -52,6 +53,7 @@ class ProtocolDetail(NamedTuple):
 
     neighbor: str
     neighbor_as: int | None
+    local: str
     local_as: int | None
     imported: int | None
     exported: int | None
@@ -64,6 +66,17 @@ class Route(NamedTuple):
     communities: list[str]
     as_path: list[int]
     med: int | None
+
+
+class TableRoute(NamedTuple):
+    """One of the paths of a prefix in the table. `source` is the neighbour it came from, "" if that is no neighbour."""
+
+    protocol: str
+    best: bool
+    source: str
+    next_hop: str
+    local_pref: int | None
+    route: Route
 
 
 def reply_lines(reply: bytes) -> list[tuple[int, str]]:
@@ -163,7 +176,9 @@ def _protocol_row(text: str) -> Protocol:
     return Protocol(name, proto, table, state, printable(match.group(1), 40), printable(match.group(2), 300))
 
 
-_DETAIL = re.compile(r"(BGP state|Neighbor address|Neighbor AS|Local AS|Message|Routes|Last error): +(.*)$")
+_DETAIL = re.compile(
+    r"(BGP state|Neighbor address|Neighbor AS|Source address|Local AS|Message|Routes|Last error): +(.*)$"
+)
 _ROUTES = re.compile(r"([0-9]+) (imported|exported)\b")
 
 
@@ -191,6 +206,7 @@ def parse_protocol(reply: bytes) -> ProtocolDetail:
     return ProtocolDetail(
         printable(found.get("Neighbor address", ""), 80),
         _asn(found.get("Neighbor AS")),
+        printable(found.get("Source address", ""), 80),
         _asn(found.get("Local AS")),
         counts.get("imported"),
         counts.get("exported"),
@@ -311,6 +327,66 @@ def _with_attribute(route: Route, name: str, value: str, line: str) -> Route:
     return route._replace(communities=(route.communities + [re.sub(", ?", ":", s) for s in sets[:64]])[:256])
 
 
+_PATH = re.compile(r"(\S*)\s+(?:\S.*? )?\[(\S+) ([^\]]*)\](?: ([*!])(?= |$))?")
+_VIA = re.compile(r"\bvia (\S+)")
+_PREFERENCE = re.compile(r"\t(?:BGP\.|bgp_)(next_hop|local_pref):\s*(\S+)")
+_LONGEST_PATH_LINE = 1000
+
+
+def parse_routes(reply: bytes, prefix: str) -> list[TableRoute]:
+    """`show route PREFIX all`: every path there is, the best one first; none if the prefix is not in the table."""
+    try:
+        lines = reply_lines(reply)
+    except BirdRefusedError as refusal:
+        if refusal.code == 8001:  # Network not found
+            return []
+        raise
+    paths: list[TableRoute] = []
+    for code, text in lines:
+        if text.startswith("\t"):
+            if not paths:
+                raise ParseError("attribute before any route", text)
+            paths[-1] = _with_detail(paths[-1], text)
+        elif code == 1007 and text.strip() and not text.startswith("Table "):
+            match = _PATH.match(text) if len(text) <= _LONGEST_PATH_LINE else None
+            if match is None or not (match.group(1) or paths):
+                raise ParseError("not a route", text)
+            if match.group(1) not in ("", prefix):
+                raise ParseError("BIRD showed another prefix than " + prefix, text)
+            announced_by = re.search(r" from (\S+)$", match.group(3))
+            paths.append(
+                TableRoute(
+                    printable(match.group(2), 128),
+                    match.group(4) is not None,
+                    _address(announced_by or _VIA.search(text)),
+                    "",
+                    None,
+                    Route([], [], None),
+                )
+            )
+    return paths
+
+
+def _with_detail(path: TableRoute, text: str) -> TableRoute:
+    attribute = _ATTRIBUTE.match(text)
+    if attribute is not None:
+        return path._replace(route=_with_attribute(path.route, attribute.group(1), attribute.group(2), text))
+    preference = _PREFERENCE.match(text)
+    if preference is not None:
+        name, value = preference.groups()
+        if name == "next_hop":
+            return path._replace(next_hop=_address(preference, 2))
+        if not re.match(r"[0-9]{1,10}$", value):
+            raise ParseError("not a local preference", text)
+        return path._replace(local_pref=int(value))
+    # Where no other neighbour is named, the gateway is the one that announced it.
+    return path if path.source else path._replace(source=_address(_VIA.match(text.strip())))
+
+
+def _address(match: re.Match[str] | None, group: int = 1) -> str:
+    return "" if match is None else printable(match.group(group).split("%", 1)[0], 80)
+
+
 _FSM = {
     "Established": "Established",
     "OpenConfirm": "OpenConfirm",
@@ -336,6 +412,68 @@ def session_state(protocol: Protocol) -> tuple[str, str]:
     if state != "Established" and info.startswith("Received: Administrative"):
         return "Peer admin down", info
     return state, info
+
+
+class DrainFile(NamedTuple):
+    """What the text of a drain file says; ranges as `parse_ranges` gives them, None for what it doesn't say or says in other words."""
+
+    serial: int | None
+    note: str
+    hard: list[tuple[int, int]] | None
+    soft: list[tuple[int, int]] | None
+
+
+_SERIAL_LINE = re.compile(rb"^[ \t]*define[ \t]+DRAIN_SERIAL[ \t]*=[ \t]*([0-9]{1,10})[ \t]*;", re.MULTILINE)
+_NOTE_LINE = re.compile(r"^[ \t]*define[ \t]+DRAIN_NOTE[ \t]*=[ \t]*\"([^\"\n]*)\"[ \t]*;", re.MULTILINE)
+_SET_TEXT = r"^[ \t]*define[ \t]+DRAIN_{}[ \t]*=[ \t]*\[([^;\]]*)\][ \t]*;"
+_MEMBER = re.compile(
+    r"\(([0-9]{1,5})(?:\.\.([0-9]{1,5}))?,(?:([0-9]{1,5})(?:\.\.([0-9]{1,5}))?|(\*))\)(?:\.\.\(([0-9]{1,5}),([0-9]{1,5})\))?"
+)
+_MOST_RANGES = 4096
+
+
+def parse_drain_file(content: bytes) -> DrainFile:
+    """The text of a drain file, whoever wrote it. Total: what isn't understood is None."""
+    found = _SERIAL_LINE.findall(content)
+    text = content.decode("utf-8", "replace")
+    note = _NOTE_LINE.findall(text)
+    return DrainFile(
+        int(found[0]) if found else None,
+        printable(note[0], 300) if len(note) == 1 else "",
+        _written_ranges(text, "HARD"),
+        _written_ranges(text, "SOFT"),
+    )
+
+
+def _written_ranges(text: str, name: str) -> list[tuple[int, int]] | None:
+    """A set of pairs as it is written in a configuration, e.g. `[ (0,0), (1,11..12), (2,*) ]`."""
+    found = re.findall(_SET_TEXT.format(name), text, re.MULTILINE)
+    if len(found) != 1:
+        return None
+    body = re.sub(r"\s+", "", re.sub(r"#[^\n]*", "", found[0]))
+    ranges: list[tuple[int, int]] = []
+    place = 0
+    while place < len(body):
+        match = _MEMBER.match(body, place)
+        if match is None or body[match.end() : match.end() + 1] not in ("", ","):
+            return None
+        place = match.end() + 1
+        tenant, last_tenant, session, last_session, any_session, to_tenant, to_session = match.groups()
+        low, high = (0, 65535) if any_session else (int(session), int(last_session or session))
+        first, last = int(tenant), int(last_tenant or tenant)
+        if to_tenant is not None:
+            members = [(first << 16 | low, int(to_tenant) << 16 | int(to_session))]
+        elif last - first > _MOST_RANGES:
+            return None
+        else:
+            members = [(t << 16 | low, t << 16 | high) for t in range(first, last + 1)]
+        is_one_pair = not (last_tenant or last_session or any_session)
+        if not members or max(first, last, low, high) > 65535 or (to_tenant is not None and not is_one_pair):
+            return None
+        if any(end < start or end >= 1 << 32 for start, end in members) or len(ranges) > _MOST_RANGES:
+            return None
+        ranges += members
+    return ranges
 
 
 def steady_time(old: str, new: str) -> str:

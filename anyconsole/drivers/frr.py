@@ -10,14 +10,17 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from anyconsole.drivers.ask import CollectError, Talk
+from anyconsole.drivers.ask import FRESH, CollectError, Talk
 from anyconsole.drivers.drain_lists import ListEntry, drain_pairs, drain_serial
 from anyconsole.drivers.export_verdict import ABSENT, ANNOUNCED, GRACEFUL_SHUTDOWN, UNKNOWN, export_row, judge
 from anyconsole.drivers.frr_reply import (
     AdvertisedRoute,
+    Carrier,
     FrrRefusedError,
     PeerSummary,
     parse_advertised,
+    parse_carrier,
+    parse_local_address,
     parse_neighbor,
     parse_prefix_lists,
     parse_route_communities,
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
 __all__ = ["DAEMON", "collect"]
 
 DAEMON = "frr"
+
+NEIGHBOURS_PER_ROUND = 4
+"""Sessions that are up and asked in one round for our own address; once it is known, again only after they came up anew."""
 
 PREFIXES_PER_ROUND = 64
 """Lookups of local communities in one round; with more prefixes they take turns."""
@@ -58,6 +64,7 @@ def collect(spec: Spec, state: State, _now: float) -> Collector:
         for name, entries in parse_prefix_lists(reply.data).items():
             lists.setdefault(name, []).extend(entries)
     hard, soft = drain_pairs(spec, lists, "HARD"), drain_pairs(spec, lists, "SOFT")
+    carrier = parse_carrier(replies[2].data)
     rows = [
         speaker_row(
             spec,
@@ -65,7 +72,9 @@ def collect(spec: Spec, state: State, _now: float) -> Collector:
             running=True,
             version=version,
             router_id=router_id,
-            drain_serial=drain_serial(hard, soft),
+            drain_serial=carrier.serial if carrier else drain_serial(hard, soft),
+            drain_note=carrier.note if carrier else "",
+            pending=_pending(carrier),
             drain_hard=hard,
             drain_soft=soft,
         )
@@ -88,12 +97,31 @@ def _seen(reply: Reply) -> Reply:
     return reply
 
 
+def _pending(carrier: Carrier | None) -> str:
+    """It stays pending after its time-out for as long as the daemon says so: then nobody has undone it."""
+    if carrier is None or not carrier.until:
+        return ""
+    return "unconfirmed, undo at " + time.strftime("%H:%M:%S", time.gmtime(carrier.until))
+
+
+def _local_addresses(spec: Spec, state: State, peers: dict[str, PeerSummary | None]) -> Asking[dict[str, str]]:
+    """Generator: our own address by session, of those that are up."""
+    known: dict[str, tuple[int, str]] = state.setdefault("locals", {})
+    up = {n: int(steady(state, "up " + n, p.since, 2)) for n, p in peers.items() if p and p.state == "Established"}
+    ask = [n for n, since in up.items() if known.get(n, (None, ""))[0] != since][:NEIGHBOURS_PER_ROUND]
+    replies = (yield _talk(spec, [f"show bgp neighbors {n} json" for n in ask])) if ask else []
+    for name, reply in zip(ask, replies):
+        known[name] = (up[name], parse_local_address(_seen(reply).data))
+    return {n: known[n][1] for n in up if n in known}
+
+
 def _sessions(spec: Spec, state: State, peers: dict[tuple[str, str], PeerSummary]) -> Asking[list[Row]]:
     """Generator: session rows; a session that is down is asked why."""
     keys = {s["name"]: (s["family"], same_address(s["name"])) for s in spec["sessions"]}
     down = [n for n, k in keys.items() if k in peers and peers[k].state not in ("Established", "Admin down")]
     replies = (yield _talk(spec, [f"show bgp neighbors {n} json" for n in down])) if down else []
     whys = dict(zip(down, replies))
+    local: dict[str, str] = yield from _local_addresses(spec, state, {n: peers.get(k) for n, k in keys.items()})
     rows: list[Row] = []
     for name, key in keys.items():
         peer = peers.get(key)
@@ -117,6 +145,7 @@ def _sessions(spec: Spec, state: State, peers: dict[tuple[str, str], PeerSummary
                 word,
                 since=since,
                 info=info,
+                local=local.get(name, ""),
                 neighbor=key[1],
                 neighbor_as=peer.asn,
                 imported=peer.received,
@@ -161,7 +190,7 @@ def _local_communities(spec: Spec, state: State) -> Asking[dict[str, list[str]]]
     prefixes = sorted({p for _, _, p in announcements_of(spec)})
     known: dict[str, list[str]] = state.setdefault("local", {})
     turn = state.get("turn", 0) % len(prefixes) if prefixes else 0
-    chosen = (prefixes[turn:] + prefixes[:turn])[:PREFIXES_PER_ROUND]
+    chosen = (prefixes[turn:] + prefixes[:turn])[: len(prefixes) if state.get(FRESH) else PREFIXES_PER_ROUND]
     state["turn"] = turn + len(chosen)
     replies = yield _talk(
         spec, ["show bgp {} unicast {} json".format("ipv6" if ":" in p else "ipv4", p) for p in chosen]

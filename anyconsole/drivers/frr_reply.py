@@ -14,8 +14,9 @@ from anyconsole.drivers.drain_lists import ListEntry, list_entry
 from anyconsole.drivers.parse_error import ParseError, printable
 
 __all__ = [
-    "AdvertisedRoute", "FrrRefusedError", "PeerSummary", "parse_advertised", "parse_neighbor", "parse_prefix_lists",
-    "parse_route_communities", "parse_summary", "parse_version", "reply_json", "reply_text", "same_address",
+    "AdvertisedRoute", "Carrier", "FrrRefusedError", "PeerSummary", "parse_advertised", "parse_carrier", "parse_local_address",
+    "parse_neighbor", "parse_prefix_lists", "parse_route_communities", "parse_summary", "parse_version", "reply_json", "reply_text",
+    "same_address",
 ]  # fmt: skip
 
 
@@ -39,6 +40,14 @@ class AdvertisedRoute(NamedTuple):
 
     as_path: list[int]
     med: int | None
+
+
+class Carrier(NamedTuple):
+    """What the description of prefix list AC-STATE says. `until` is when an unconfirmed change is undone (epoch seconds), 0 if none is."""
+
+    serial: int
+    until: int
+    note: str
 
 
 def reply_text(reply: bytes) -> str:
@@ -149,6 +158,14 @@ def parse_neighbor(reply: bytes) -> tuple[str, bool]:
     return "", False
 
 
+def parse_local_address(reply: bytes) -> str:
+    """`show bgp neighbors X json`: our own address on the session, "" while there is no connection."""
+    for neighbour in reply_json(reply).values():
+        if isinstance(neighbour, dict):
+            return same_address(printable(str(neighbour.get("hostLocal", "")), 60))
+    return ""
+
+
 def parse_advertised(reply: bytes) -> tuple[int | None, dict[str, AdvertisedRoute]]:
     """`show bgp AFI unicast neighbors X advertised-routes json`: own AS, and routes by prefix."""
     value = reply_json(reply)
@@ -216,6 +233,19 @@ def parse_prefix_lists(reply: bytes) -> dict[str, list[ListEntry]]:
                     )
                 )
     return lists
+
+
+def parse_carrier(reply: bytes) -> Carrier | None:
+    """`show ip prefix-list json`: what AC-STATE carries; None if there is none, or it is not of a console's making."""
+    for named in reply_json(reply).values():
+        found = named.get("AC-STATE") if isinstance(named, dict) else None
+        words = found.get("description") if isinstance(found, dict) else None
+        match = (
+            re.match(r"serial=([0-9]{1,10}) until=([0-9]{1,10}) note=(.*)", words) if isinstance(words, str) else None
+        )
+        if match is not None:
+            return Carrier(int(match.group(1)), int(match.group(2)), printable(match.group(3), 300))
+    return None
 
 
 def same_address(text: str) -> str:

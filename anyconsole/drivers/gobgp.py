@@ -1,7 +1,9 @@
 """GoBGP, read through `gobgp -j`: sessions, drain state in its prefix sets, and the computed adj-out.
 
 Each command is a process of 30-70 ms, so a round asks for little. Before 4.6 the adj-out is computed from the policy, not remembered from
-what was sent: a withdrawal it shows may never have gone out, and the rows say so. Standard library only: it travels to the nodes.
+what was sent: a withdrawal it shows may never have gone out. There a route counts as absent only if the node has none for the prefix, or
+if the drain that took it out saw the withdrawal leave and noted that in AC-WITHDRAWN-PEER (`gobgp_transaction.py`); else it is unknown.
+Standard library only: it travels to the nodes.
 """
 
 # ruff: noqa: B905, FURB188  -- travels to nodes with Python 3.7
@@ -10,9 +12,10 @@ from __future__ import annotations
 import json
 import re
 import time
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from anyconsole.drivers.ask import CollectError, Get, Run, Talk
+from anyconsole.drivers.ask import FRESH, CollectError, Get, Run, Talk
 from anyconsole.drivers.drain_lists import ListEntry, drain_pairs, drain_serial, list_entry
 from anyconsole.drivers.export_verdict import ABSENT, UNKNOWN, export_row, judge
 from anyconsole.drivers.frr_reply import same_address
@@ -20,17 +23,23 @@ from anyconsole.drivers.parse_error import ParseError, printable
 from anyconsole.drivers.speaker_rows import announcements_of, down_rows, session_row, speaker_row
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from anyconsole.drivers.ask import Ask, Batch, Collector, Reply, Row, Spec, State
 
 __all__ = [
     "COMPUTED",
     "DAEMON",
+    "DrainMark",
     "Neighbor",
+    "api_target",
     "collect",
+    "drain_mark",
     "parse_adj_out",
     "parse_global",
     "parse_neighbors",
     "parse_prefix_sets",
+    "parse_rib",
     "parse_version",
 ]
 
@@ -56,6 +65,15 @@ class Neighbor(NamedTuple):
     since: int
     received: int | None
     advertised: int | None
+    local: str
+
+
+class DrainMark(NamedTuple):
+    """The drain state's own data. `until` is the epoch second at which it is taken back, 0 if it was confirmed."""
+
+    serial: int
+    until: int
+    note: str
 
 
 def collect(spec: Spec, state: State, now: float) -> Collector:
@@ -77,15 +95,23 @@ def collect(spec: Spec, state: State, now: float) -> Collector:
         state["own_as"], state["router_id"] = parse_global(replies[1].data)
         state["version"] = parse_version(replies[2].data)
     up = [s["name"] for s in spec["sessions"] if _is_up(neighbors.get(same_address(s["name"])))]
-    if now - state.get("exports_at", -60.0) >= EXPORTS_EVERY - 0.05 or set(up) != set(state.get("adj_out", ())):
+    is_due = now - state.get("exports_at", -60.0) >= EXPORTS_EVERY - 0.05 or bool(state.get(FRESH))
+    if is_due or set(up) != set(state.get("adj_out", ())):
         afis = {s["name"]: s["family"] for s in spec["sessions"]}
         asks = [_gobgp(spec, "policy", "prefix")]
         asks += [_gobgp(spec, "neighbor", n, "adj-out", "-a", afis[n]) for n in up]
         replies = yield asks
         state["lists"] = parse_prefix_sets(_seen(replies[0]).data)
         state["adj_out"] = {n: _adj_out(r) for n, r in zip(up, replies[1:])}
+        state["routeless"] = set()
+        gone = _not_sent(spec, state)
+        if gone:
+            replies = yield [_gobgp(spec, "global", "rib", p, "-a", "ipv6" if ":" in p else "ipv4") for p in gone]
+            state["routeless"] = {p for p, r in zip(gone, replies) if not parse_rib(_seen(r).data)}
         state["exports_at"] = now
-    hard, soft = drain_pairs(spec, state["lists"], "HARD"), drain_pairs(spec, state["lists"], "SOFT")
+    lists = state["lists"]
+    hard, soft = drain_pairs(spec, lists, "HARD"), drain_pairs(spec, lists, "SOFT")
+    mark = drain_mark(lists) or DrainMark(drain_serial(hard, soft), 0, "")
     rows = [
         speaker_row(
             spec,
@@ -93,7 +119,9 @@ def collect(spec: Spec, state: State, now: float) -> Collector:
             running=True,
             version=state["version"],
             router_id=state["router_id"],
-            drain_serial=drain_serial(hard, soft),
+            pending=_pending(mark),
+            drain_serial=mark.serial,
+            drain_note=mark.note,
             drain_hard=hard,
             drain_soft=soft,
         )
@@ -104,12 +132,16 @@ def collect(spec: Spec, state: State, now: float) -> Collector:
 
 
 def _gobgp(spec: Spec, *words: str) -> Run:
-    path, host, port = _target(spec)
+    path, host, port = api_target(spec)
     where = ("--target", "unix://" + path) if path else ("-u", host, "-p", str(port))
     return Run(("gobgp", "-j", *where, *words))
 
 
-def _target(spec: Spec) -> tuple[str, str, int]:
+def _pending(mark: DrainMark) -> str:
+    return time.strftime("unconfirmed, undo at %H:%M:%S", time.gmtime(mark.until)) if mark.until else ""
+
+
+def api_target(spec: Spec) -> tuple[str, str, int]:
     """The API's socket path, or its host and port."""
     target = spec["socket"]
     if target.startswith(("unix://", "/")):
@@ -121,7 +153,7 @@ def _target(spec: Spec) -> tuple[str, str, int]:
 
 
 def _knock(spec: Spec) -> Ask:
-    path, host, port = _target(spec)
+    path, host, port = api_target(spec)
     return Talk(path, "connect", b"") if path else Get(host, port, "/")
 
 
@@ -149,6 +181,7 @@ def _session(spec: Spec, name: str, neighbor: Neighbor | None) -> Row:
         spec,
         name,
         neighbor.state,
+        local=neighbor.local,
         since=since,
         neighbor=same_address(name),
         neighbor_as=neighbor.asn,
@@ -162,6 +195,30 @@ def _is_computed(version: str) -> bool:
     return tuple(int(n) for n in numbers[:2]) < (4, 6)
 
 
+def _not_sent(spec: Spec, state: State) -> list[str]:
+    """The prefixes that some session's adj-out lacks, without evidence of a withdrawal."""
+    missing = set()
+    for session, _tenant, prefix in announcements_of(spec):
+        routes = state["adj_out"].get(session["name"])
+        if routes is not None and prefix not in routes and not _saw_withdrawal(session["peer"], prefix, state):
+            missing.add(prefix)
+    return sorted(missing) if _is_computed(state["version"]) else []
+
+
+def _saw_withdrawal(peer: str, prefix: str, state: State) -> bool:
+    network = ip_network(prefix)
+    return any(entry.matches(network) for entry in state["lists"].get("AC-WITHDRAWN-" + peer.upper(), ()))
+
+
+def _absence(peer: str, prefix: str, state: State, caveat: str) -> tuple[str, str]:
+    """What it means that an adj-out lacks a prefix, and the detail to it."""
+    if not caveat:
+        return ABSENT, ""
+    if _saw_withdrawal(peer, prefix, state):
+        return ABSENT, "the drain saw the withdrawal leave"
+    return (ABSENT, "no route for it on this node") if prefix in state["routeless"] else (UNKNOWN, caveat)
+
+
 def _export(spec: Spec, session: dict[str, Any], prefix: str, state: State) -> Row:
     section, speaker, name = spec["section"], spec["speaker"], session["name"]
     caveat = COMPUTED if _is_computed(state["version"]) else ""
@@ -171,7 +228,8 @@ def _export(spec: Spec, session: dict[str, Any], prefix: str, state: State) -> R
     if routes is None:
         return export_row(section, speaker, name, prefix, UNKNOWN, detail="session went while it was asked")
     if prefix not in routes:
-        return export_row(section, speaker, name, prefix, ABSENT, detail=caveat)
+        exported, why = _absence(session["peer"], prefix, state, caveat)
+        return export_row(section, speaker, name, prefix, exported, detail=why)
     communities, as_path, med = routes[prefix]
     exported, why = judge(
         communities, as_path, med, own_as=state["own_as"], base=1, soft_community=session.get("community", "")
@@ -255,8 +313,14 @@ def parse_neighbors(content: bytes) -> dict[str, Neighbor]:
                 counts[name] += _number(_part(afi, "state"), name) or 0
         times = _part(neighbor, "timers", "state")
         moment = _number(_part(times, "uptime" if word == "Established" else "downtime"), "seconds")
+        local = _part(neighbor, "transport").get("local_address", "")
         found[address] = Neighbor(
-            word, _number(state, "peer_asn"), moment or 0, counts["received"], counts["advertised"]
+            word,
+            _number(state, "peer_asn"),
+            moment or 0,
+            counts["received"],
+            counts["advertised"],
+            same_address(local) if isinstance(local, str) and word == "Established" else "",
         )
     return found
 
@@ -290,6 +354,14 @@ def parse_adj_out(content: bytes) -> dict[str, tuple[list[str], list[int], int |
     return routes
 
 
+def parse_rib(content: bytes) -> bool:
+    """`global rib P`: whether there is a route for the prefix."""
+    value = _json(content)
+    if not isinstance(value, dict):
+        raise ParseError("gobgp: rib is not an object", str(value))
+    return bool(value)
+
+
 def _as_path(attribute: dict[str, Any]) -> list[int]:
     segments = attribute.get("as_paths", [])
     if not isinstance(segments, list):
@@ -309,7 +381,7 @@ def _numbers(value: object) -> list[int]:
 
 
 def parse_prefix_sets(content: bytes) -> dict[str, list[ListEntry]]:
-    """`policy prefix`: entries by prefix set."""
+    """`policy prefix`: entries by prefix set. A set holds one family, so that "NAME/6" is the IPv6 half of "NAME"."""
     value = _json(content)
     if value is None:
         return {}
@@ -325,7 +397,8 @@ def parse_prefix_sets(content: bytes) -> dict[str, list[ListEntry]]:
         for entry in prefixes:
             if not isinstance(entry, dict):
                 raise ParseError("gobgp: not an entry of a prefix set", str(entry))
-            lists.setdefault(prefix_set["name"], []).append(
+            name = prefix_set["name"]
+            lists.setdefault(name[:-2] if name.endswith("/6") else name, []).append(
                 list_entry(
                     entry.get("ip_prefix"),
                     permit=True,
@@ -334,3 +407,24 @@ def parse_prefix_sets(content: bytes) -> dict[str, list[ListEntry]]:
                 )
             )
     return lists
+
+
+def drain_mark(lists: Iterable[str]) -> DrainMark | None:
+    """The drain state's own data, which is the name of a prefix set; None if there is none.
+
+    While a change is unconfirmed there are two, and for a moment after its confirmation too.
+    """
+    found = (re.match(r"AC-STATE,serial=([0-9]{1,10}),until=([0-9]{1,10}),note=(\S*)$", name) for name in lists)
+    marks = [DrainMark(int(m.group(1)), int(m.group(2)), _unquoted(m.group(3))) for m in found if m]
+    confirmed = [m for m in marks if not m.until]
+    waiting = [m for m in marks if m.serial not in {c.serial for c in confirmed}]
+    return max(waiting or confirmed, default=None)
+
+
+def _unquoted(text: str) -> str:
+    """A note as it was before it became part of a name (RFC 3986, section 2.1)."""
+    return printable(
+        re.sub(
+            "(?:%[0-9A-F]{2})+", lambda m: bytes.fromhex(m.group().replace("%", "")).decode("utf-8", "replace"), text
+        )
+    )

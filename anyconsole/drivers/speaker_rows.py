@@ -31,14 +31,15 @@ def speaker_row(spec: Spec, daemon: str, *, running: bool, **fields: object) -> 
     return row
 
 
-def session_row(spec: Spec, name: str, state: str, **fields: object) -> Row:
-    """A row for the fact `SessionStatus`."""
+def session_row(spec: Spec, name: str, state: str, *, local: str = "", **fields: object) -> Row:
+    """A row for the fact `SessionStatus`. `local` is our own address on the session."""
     row: Row = {
         "kind": "session",
         "section": spec["section"],
         "speaker": spec["speaker"],
         "session": name,
         "state": state,
+        "local": local,
     }
     row.update(fields)
     return row

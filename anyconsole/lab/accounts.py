@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anyconsole.lab.topology import TENANTS, Node
+from anyconsole.lab.topology import TENANTS, node, router
 
 __all__ = ["OPERATOR", "account_files", "gid", "uid"]
 
@@ -25,9 +25,9 @@ def gid(name: str) -> int:
     return uid(name)
 
 
-def account_files(node: Node | None) -> dict[str, str]:
-    """passwd, group, shadow, gshadow and nsswitch.conf of a host. `node` is None on hosts that are no nodes."""
-    members = operator_groups(node)
+def account_files(host: str) -> dict[str, str]:
+    """passwd, group, shadow, gshadow and nsswitch.conf of a host."""
+    members = operator_groups(host)
     passwd = ["root:x:0:0:root:/root:/bin/bash"]
     group = ["root:x:0:", f"tty:x:{_TTY_GROUP}:"]
     shadow = ["root:*:20000:0:99999:7:::"]
@@ -50,11 +50,12 @@ def account_files(node: Node | None) -> dict[str, str]:
     }
 
 
-def operator_groups(node: Node | None) -> set[str]:
-    """Groups of the operator besides its own."""
-    if node is None:
-        return set()
-    return {"bird" if node.speaker == "bird" else "frrvty", *(t.user for t in TENANTS)}
+def operator_groups(host: str) -> set[str]:
+    """Groups of the operator besides its own. On the peers' routers, which are looking glasses, it may read BIRD."""
+    here = node(host)
+    if here is None:
+        return {"bird"} if router(host) is not None else set()
+    return {"bird" if here.speaker == "bird" else "frrvty", *(t.user for t in TENANTS)}
 
 
 def _lines(lines: list[str]) -> str:

@@ -82,7 +82,7 @@ def make_host(paths: LabPaths, name: str, index: int) -> None:
     """Write everything that is `name`'s own below the lab's directory."""
     host = _Host(paths, name)
     here = node(name)
-    _common(host, here, index, paths.client_key.with_suffix(".pub").read_text())
+    _common(host, index, paths.client_key.with_suffix(".pub").read_text())
     sysctls = dict(_SYSCTLS)
     if here is not None:
         _speaker(host, here)
@@ -101,8 +101,8 @@ def make_host(paths: LabPaths, name: str, index: int) -> None:
     host.write("init.json", host.description(sysctls))
 
 
-def _common(host: _Host, here: Node | None, index: int, client_key: str) -> None:
-    for file, text in account_files(here).items():
+def _common(host: _Host, index: int, client_key: str) -> None:
+    for file, text in account_files(host.name).items():
         host.write(f"etc/{file}", text, mode=0o640 if "shadow" in file else 0o644)
         host.show(f"etc/{file}", f"/etc/{file}")
     host.write("etc/hosts", _hosts_file())

@@ -6,7 +6,7 @@ from anyconsole.lab.accounts import OPERATOR
 from anyconsole.lab.metrics import QPS_QUERY
 from anyconsole.lab.nameservers import chroot_of, instance
 from anyconsole.lab.paths import LabPaths
-from anyconsole.lab.topology import CLIENTS, NODES, PEERS, PROMETHEUS, TENANTS, Node, sessions_of
+from anyconsole.lab.topology import CLIENTS, NODES, PEERS, PROMETHEUS, ROUTERS, TENANTS, Node, sessions_of
 
 __all__ = ["profile_text"]
 
@@ -22,6 +22,7 @@ def profile_text(paths: LabPaths) -> str:
             "ssh", config_file=str(paths.ssh_config), known_hosts=[str(paths.known_hosts)],
             identity_files=[str(paths.client_key)], user=OPERATOR, jump=["jump"],
         ),
+        _table("guards", hold=20, settle=3, patience=10),
         *(_table("[site]", name=n, region=region, description=text) for n, (region, text) in _SITES.items()),
         *(_interconnects()),
         *(
@@ -33,6 +34,7 @@ def profile_text(paths: LabPaths) -> str:
         ),
         *(_node(n) for n in NODES),
         *(_table("[vantage]", name=c.name, address=c.name, region=c.region) for c in CLIENTS),
+        *(_table("[looking_glass]", name=r.name, peer=r.peer, address=r.name, socket="/run/bird/bird.ctl") for r in ROUTERS),
         _table("prometheus", url=f"http://{PROMETHEUS}:9090", via="jump", qps=QPS_QUERY),
     ]  # fmt: skip
     return "\n".join(blocks)

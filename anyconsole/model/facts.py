@@ -2,7 +2,8 @@
 
 Times are seconds since the epoch on the engine's clock. A fact is replaced by the next one with the same `key`; between two facts a
 `Beat` says that its section was looked at again and nothing had changed, so age of evidence is known without repeating the fact.
-A section is one source on one node: a speaker ("bird"), an instance ("nsd:de"), "host", "dns" (asked from there), "prometheus:de".
+A section is one source on one node: a speaker ("bird"), an instance ("nsd:de"), "host", "dns" (asked from there), "prometheus:de",
+or "routes" on a looking glass.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from anyconsole.model.inventory import Family
 
 __all__ = [
     "Answer", "Beat", "Chroot", "Export", "Exported", "Fact", "Gone", "HostHealth", "InstanceStatus", "Key", "Link", "LinkState",
-    "Observation", "QueryRates", "SessionState", "SessionStatus", "SpeakerStatus",
+    "Observation", "PeerPath", "PeerRoute", "QueryRates", "SessionState", "SessionStatus", "SpeakerStatus",
 ]  # fmt: skip
 
 Key: TypeAlias = tuple[str, ...]
@@ -87,7 +88,10 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Link(Fact, frozen=True, kw_only=True, tag="link"):
-    """Our connection to a node (or vantage point). `since` is when `state` began; `error` is a word of the SSH error table."""
+    """Our connection to a host: node, vantage point or looking glass.
+
+    `since` is when `state` began; `error` is a word of the SSH error table.
+    """
 
     kind: ClassVar[str] = "link"
 
@@ -118,7 +122,9 @@ class SpeakerStatus(Fact, frozen=True, kw_only=True, tag="speaker"):
     """A routing daemon and its drain state as it is in the daemon's own memory.
 
     `drain_hard` and `drain_soft` are (tenant number, session number) pairs; `drain_serial` is None where it could not be read.
-    `pending` is the text of an unconfirmed reconfiguration, "" if there is none.
+    `disk_serial`, `disk_hard`, `disk_soft` and `disk_note` are what the drain file on the node says, None where there is none or it may
+    not be read, or understood; `disk_fault` says why if it is missing or is no drain file any more. `pending` is the text of
+    an unconfirmed reconfiguration, "" if there is none.
     """
 
     kind: ClassVar[str] = "speaker"
@@ -132,9 +138,14 @@ class SpeakerStatus(Fact, frozen=True, kw_only=True, tag="speaker"):
     last_reconfigured: str = ""
     pending: str = ""
     drain_serial: int | None = None
+    disk_serial: int | None = None
     drain_note: str = ""
     drain_hard: tuple[tuple[int, int], ...] = ()
     drain_soft: tuple[tuple[int, int], ...] = ()
+    disk_note: str = ""
+    disk_hard: tuple[tuple[int, int], ...] | None = None
+    disk_soft: tuple[tuple[int, int], ...] | None = None
+    disk_fault: str = ""
 
     @property
     def key(self) -> Key:
@@ -143,7 +154,10 @@ class SpeakerStatus(Fact, frozen=True, kw_only=True, tag="speaker"):
 
 
 class SessionStatus(Fact, frozen=True, kw_only=True, tag="session"):
-    """A BGP session. `since` is the daemon's own words; counts are None where the daemon doesn't tell."""
+    """A BGP session. `since` is the daemon's own words; counts are None where the daemon doesn't tell.
+
+    `local` is our address on the session, by which the peer's routes are told to be ours; "" where it isn't known.
+    """
 
     kind: ClassVar[str] = "session"
 
@@ -153,6 +167,7 @@ class SessionStatus(Fact, frozen=True, kw_only=True, tag="session"):
     since: str = ""
     info: str = ""
     neighbor: str = ""
+    local: str = ""
     neighbor_as: int | None = None
     imported: int | None = None
     exported: int | None = None
@@ -258,8 +273,51 @@ class Answer(Fact, frozen=True, kw_only=True, tag="answer"):
         return self.rcode == "NOERROR" and self.serial is not None
 
 
+class PeerPath(msgspec.Struct, frozen=True, kw_only=True):
+    """One path for a prefix in a peer's table.
+
+    `source` is the neighbour it came from; `depreferred` says what makes it less preferred than others, "" if nothing does.
+    """
+
+    protocol: str
+    source: str = ""
+    next_hop: str = ""
+    local_pref: int | None = None
+    as_path: tuple[int, ...] = ()
+    communities: tuple[str, ...] = ()
+    best: bool = False
+    depreferred: str = ""
+
+    def __str__(self) -> str:
+        origin = [f"from {self.source}"] if self.source else []
+        return " ".join([self.protocol, *origin, self.attributes])
+
+    @property
+    def attributes(self) -> str:
+        """What makes a router prefer it or not, in words."""
+        words = [f"LP {self.local_pref}"] if self.local_pref is not None else []
+        words += ["best"] if self.best else []
+        words += [f"as-path {' '.join(map(str, self.as_path))}"] if self.as_path else []
+        return " ".join([*words, *self.communities])
+
+
+class PeerRoute(Fact, frozen=True, kw_only=True, tag="peer_route"):
+    """All paths that a looking glass (`node`) has for a prefix: none if the prefix isn't in its table. `more` were left out."""
+
+    kind: ClassVar[str] = "peer_route"
+
+    prefix: str
+    paths: tuple[PeerPath, ...] = ()
+    more: int = 0
+
+    @property
+    def key(self) -> Key:
+        """One per looking glass and prefix."""
+        return (self.kind, self.node, self.prefix)
+
+
 Observation: TypeAlias = (
-    Link | HostHealth | SpeakerStatus | SessionStatus | Export | InstanceStatus | QueryRates | Answer
+    Link | HostHealth | SpeakerStatus | SessionStatus | Export | InstanceStatus | QueryRates | Answer | PeerRoute
 )
 
 

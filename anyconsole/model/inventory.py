@@ -8,12 +8,14 @@ from __future__ import annotations
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from ipaddress import ip_address, ip_network
+from typing import TypeAlias
 
 import msgspec
 
 __all__ = [
-    "Family", "GuardLimits", "InstanceSpec", "Interconnect", "InterconnectKind", "Inventory", "NodeSpec", "Peer", "PollSpec",
-    "PrometheusSpec", "SessionSpec", "Site", "SoftRecipe", "SpeakerSpec", "SshSpec", "Stack", "Tenant", "Vantage", "family_of",
+    "Family", "GuardLimits", "Host", "InstanceSpec", "Interconnect", "InterconnectKind", "Inventory", "LookingGlass", "NodeSpec",
+    "Peer", "PollSpec", "PrometheusSpec", "SessionSpec", "Site", "SoftRecipe", "SpeakerSpec", "SshSpec", "Stack", "Tenant", "Vantage",
+    "family_of",
 ]  # fmt: skip
 
 
@@ -153,6 +155,25 @@ class Vantage(msgspec.Struct, frozen=True, kw_only=True):
     jump: tuple[str, ...] | None = None
 
 
+class LookingGlass(msgspec.Struct, frozen=True, kw_only=True):
+    """A host on which the table of a peer's network may be read: a router, route server or route collector. Never written to.
+
+    `socket` is the control socket of the daemon there (`kind`). A peer may have several.
+    """
+
+    name: str
+    peer: str
+    address: str
+    socket: str
+    kind: str = "bird"
+    user: str = ""
+    jump: tuple[str, ...] | None = None
+
+
+Host: TypeAlias = NodeSpec | Vantage | LookingGlass
+"""Whatever has an SSH link."""
+
+
 class SshSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Defaults of every SSH connection. Empty fields are left to the user's own ssh configuration (`ssh -G`)."""
 
@@ -188,20 +209,33 @@ class PrometheusSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GuardLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits that every change is checked against; the screen already shows them."""
+    """Limits that every change is checked against, and its paces.
+
+    `hold` is seconds until a node takes back what was not confirmed. What goes hard after soft waits until the node answers less than
+    `residual` (a share) of the queries it answered before, `settle` seconds at least; after `patience` seconds a human is asked.
+    """
 
     min_nodes: int = 2
     min_share: float = 0.5
     max_load: float = 0.7
     evidence_max_age: float = 30.0
+    hold: int = 120
+    settle: float = 180.0
+    residual: float = 0.05
+    patience: float = 600.0
 
 
 class Inventory(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """A whole profile. Node, site and tenant names are unique; order is the profile's."""
+    """A whole profile. Host, site and tenant names are unique; order is the profile's.
+
+    `read_only` is how a console starts; `is_locked` says that it can't be armed either (`--read-only`).
+    """
 
     name: str
     colour: str = ""
     read_only: bool = True
+    is_locked: bool = False
+    syslog: bool = False
     path: str = ""
     ssh: SshSpec = SshSpec()
     poll: PollSpec = PollSpec()
@@ -211,7 +245,13 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     tenants: tuple[Tenant, ...] = ()
     nodes: tuple[NodeSpec, ...] = ()
     vantages: tuple[Vantage, ...] = ()
+    looking_glasses: tuple[LookingGlass, ...] = ()
     prometheus: PrometheusSpec | None = None
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """Every host with a link: nodes, vantage points and looking glasses."""
+        return (*self.nodes, *self.vantages, *self.looking_glasses)
 
     def node(self, name: str) -> NodeSpec:
         """The node called `name`. Raises KeyError."""

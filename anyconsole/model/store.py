@@ -24,6 +24,7 @@ from anyconsole.model.facts import (
     Link,
     LinkState,
     Observation,
+    PeerRoute,
     QueryRates,
     SessionStatus,
     SpeakerStatus,
@@ -140,7 +141,7 @@ class FleetStore:
         return [f for f in map(self._facts.__getitem__, keys) if isinstance(f, kind)]
 
     def link(self, node: str) -> Link | None:
-        """Our connection to a node, a vantage point, or Prometheus."""
+        """Our connection to a node, a vantage point, a looking glass, or Prometheus."""
         return self._typed(Link, (Link.kind, node))
 
     def host(self, node: str) -> HostHealth | None:
@@ -170,6 +171,10 @@ class FleetStore:
     def answer(self, asker: str, address: str, zone: str) -> Answer | None:
         """What `address` answered `asker` about `zone`."""
         return self._typed(Answer, (Answer.kind, asker, address, zone))
+
+    def peer_route(self, glass: str, prefix: str) -> PeerRoute | None:
+        """What a looking glass has for `prefix`."""
+        return self._typed(PeerRoute, (PeerRoute.kind, glass, prefix))
 
     def _typed(self, kind: type[_F], key: Key) -> _F | None:
         fact = self._facts.get(key)

@@ -100,6 +100,7 @@ _LEVELS = {
     Verdict.BLACKHOLE: Level.CRIT,
     Verdict.DOWN: Level.CRIT,
     Verdict.BELOW_FLOOR: Level.CRIT,
+    Verdict.EXPIRED: Level.CRIT,
     Verdict.WASTED: Level.WARN,
     Verdict.DRIFT: Level.WARN,
     Verdict.OLD_ZONE: Level.WARN,

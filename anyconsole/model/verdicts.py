@@ -13,16 +13,20 @@ from enum import StrEnum
 
 import msgspec
 
+from anyconsole.model.drain_state import disabled_words, drain_words, expired_words, file_drift
 from anyconsole.model.facts import Chroot, Exported, InstanceStatus, Link, LinkState, SessionState, SpeakerStatus
 from anyconsole.model.inventory import InstanceSpec, NodeSpec, SessionSpec, SpeakerSpec, Tenant, family_of
+from anyconsole.model.peer_view import PEER_SETTLING, contradicts, peer_view
 from anyconsole.model.store import FleetStore
 
 __all__ = [
+    "CLOCK_TOLERANCE",
     "AnnouncementVerdict", "InstanceVerdict", "Intent", "NodeVerdict", "TenantVerdict", "Verdict", "announcement", "announcements",
     "answering", "current_serial", "instance", "intended", "node", "node_announcements", "not_running", "tenant",
 ]  # fmt: skip
 
-_CLOCK_TOLERANCE = 2.0
+CLOCK_TOLERANCE = 2.0
+"""Seconds by which a node's clock may differ from ours."""
 
 _SETTLING = 4.0
 """Seconds that a speaker may take to announce on a session that came up, before its silence is called drift."""
@@ -34,6 +38,7 @@ class Verdict(StrEnum):
     BLACKHOLE = "BLACKHOLE"
     DOWN = "DOWN"
     BELOW_FLOOR = "BELOW FLOOR"
+    EXPIRED = "EXPIRED"
     WASTED = "WASTED"
     DRIFT = "DRIFT"
     OLD_ZONE = "ZONE DIFFERS"
@@ -226,6 +231,8 @@ def announcement(
     bgp = store.session(node_name, speaker.name, session.name)
     if bgp is None or not store.is_fresh(bgp, now):
         return say(Verdict.UNKNOWN, f"{session.title} not seen yet", Exported.UNKNOWN)
+    if bgp.state is SessionState.ADMIN_DOWN:
+        return say(Verdict.DRIFT, disabled_words(session, bgp), Exported.ABSENT)
     if bgp.state is not SessionState.ESTABLISHED:
         return say(Verdict.DOWN, _session_words(session, bgp.state, bgp.info), Exported.ABSENT)
     if export is None or export.exported is Exported.UNKNOWN or not store.is_fresh(export, now):
@@ -234,6 +241,14 @@ def announcement(
     if settling:
         return say(Verdict.UNKNOWN, "session came up just now", export.exported)
     verdict, reason = _agreement(intent, export.exported, answers, why)
+    if verdict in (Verdict.DRAINED, Verdict.SOFT):
+        if overdue := expired_words(status, now):
+            return say(Verdict.EXPIRED, overdue, export.exported)
+        reason = drain_words(intent, status, now)
+    if verdict is Verdict.DRAINED and now - export.at > PEER_SETTLING:
+        view = peer_view(store, node_name, speaker.name, session, prefix, now)
+        if contradicts(export.exported, view):
+            reason += f", but {session.peer} still has it ({view.words})"
     return say(verdict, reason, export.exported)
 
 
@@ -296,6 +311,8 @@ def _judge_instance(store: FleetStore, spec: NodeSpec, instance_spec: InstanceSp
     answers, why = answering(store, spec.name, tenant_spec, tenant_spec.addresses, now)
     if answers is False:
         return say(Verdict.DOWN, why)
+    if Verdict.EXPIRED in verdicts:
+        return say(Verdict.EXPIRED, _first_reason(cells, Verdict.EXPIRED))
     if answers and not announced and cells and not _is_drained(cells) and Verdict.UNKNOWN not in verdicts:
         return say(Verdict.WASTED, _first_reason(cells, cells[0].verdict))
     if Verdict.DRIFT in verdicts:
@@ -374,6 +391,8 @@ def node(store: FleetStore, spec: NodeSpec, now: float) -> NodeVerdict:
             reasons.append((Verdict.DOWN, not_running(status)))
         else:
             reasons.extend(_session_troubles(store, spec.name, speaker))
+            if difference := file_drift(store, status):
+                reasons.append((Verdict.DRIFT, difference))
             if status.pending:
                 reasons.append((Verdict.DEGRADED, f"unconfirmed change: {status.pending}"))
     for instance_spec in spec.instances:
@@ -395,8 +414,9 @@ def node(store: FleetStore, spec: NodeSpec, now: float) -> NodeVerdict:
 
 
 def _is_told(seen: InstanceVerdict, reasons: Iterable[tuple[Verdict, str]]) -> bool:
-    """An instance that is degraded only because a session is down, which the node's reasons name already, is no second trouble."""
-    return seen.verdict is Verdict.DEGRADED and any(words and seen.reason.startswith(words) for _, words in reasons)
+    """An instance that suffers only because a session is down, which the node's reasons name already, is no second trouble."""
+    told = (Verdict.DEGRADED, Verdict.DRIFT)
+    return seen.verdict in told and any(words and seen.reason.startswith(words) for _, words in reasons)
 
 
 def _link_words(link: Link) -> str:
@@ -416,7 +436,9 @@ def _session_troubles(store: FleetStore, node_name: str, speaker: SpeakerSpec) -
     troubles = []
     for session in speaker.sessions:
         bgp = store.session(node_name, speaker.name, session.name)
-        if bgp is not None and bgp.state is not SessionState.ESTABLISHED:
+        if bgp is not None and bgp.state is SessionState.ADMIN_DOWN:
+            troubles.append((Verdict.DRIFT, disabled_words(session, bgp)))
+        elif bgp is not None and bgp.state is not SessionState.ESTABLISHED:
             troubles.append((Verdict.DEGRADED, _session_words(session, bgp.state, bgp.info)))
     return troubles
 
@@ -428,7 +450,7 @@ def _host_troubles(
     wanted = {a for i in spec.instances for a in store.inventory.tenant(i.tenant).addresses}
     if missing := sorted(wanted - set(held)):
         troubles.append((Verdict.DEGRADED, f"service address {missing[0]} is not on the node"))
-    if abs(clock_offset) > _CLOCK_TOLERANCE:
+    if abs(clock_offset) > CLOCK_TOLERANCE:
         troubles.append((Verdict.DEGRADED, f"clock is off by {clock_offset:+.1f} s"))
     return troubles
 
@@ -440,7 +462,9 @@ def tenant(store: FleetStore, tenant_spec: Tenant, now: float) -> TenantVerdict:
     unseen: dict[str, set[str]] = {prefix: set() for prefix in tenant_spec.prefixes}
     for spec, _ in hosts:
         for cell in announcements(store, spec, now, tenant_spec.name):
-            if cell.verdict in (Verdict.SERVING, Verdict.SOFT):
+            if cell.verdict in (Verdict.SERVING, Verdict.SOFT) or (
+                cell.verdict is Verdict.EXPIRED and cell.exported is Exported.DEPREFERRED
+            ):
                 healthy[cell.prefix].add(spec.name)
             elif cell.verdict is Verdict.UNKNOWN:
                 unseen[cell.prefix].add(spec.name)

@@ -119,5 +119,8 @@ def _summary(inventory: Inventory) -> str:
         "session": sessions,
         "instance": instances,
         "vantage": len(inventory.vantages),
+        "looking glass": len(inventory.looking_glasses),
     }
-    return ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items())
+    return ", ".join(
+        f"{count} {what}{'' if count == 1 else 'es' if what.endswith('s') else 's'}" for what, count in counts.items()
+    )

@@ -10,10 +10,10 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from anyconsole.errors import ProfileError
-from anyconsole.model.inventory import Interconnect, Inventory, Peer, Site, Tenant, Vantage
+from anyconsole.model.inventory import Interconnect, Inventory, LookingGlass, Peer, Site, Tenant, Vantage
 from anyconsole.profile.nodes import Known, read_nodes
 from anyconsole.profile.read import Row, build, check_keys, read_array, read_table
 from anyconsole.profile.report import Report, inside, nearest
@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 LAB_FOLDER = Path("/run/anyconsole/lab")
+_H = TypeVar("_H", Vantage, LookingGlass)
 _LARGEST = 16 * 1024 * 1024
 _DEEPEST_INCLUDE = 8
 
@@ -244,7 +245,8 @@ def _inventory(raw: dict[str, Any], path: str, report: Report) -> Inventory:
     numbers = SessionNumbers(report)
     interconnects = [_interconnect(row, numbers) for row in rows["interconnect"]]
     tenants = [build(row, ARRAYS["tenant"], Tenant) for row in rows["tenant"]]
-    vantages = [_vantage(row) for row in rows["vantage"]]
+    vantages = [_host(row, "vantage", Vantage) for row in rows["vantage"]]
+    glasses = [_host(row, "looking_glass", LookingGlass) for row in rows["looking_glass"]]
     known = Known(
         sites=tuple(site.name for site in sites),
         tenants={tenant.name: tenant for tenant in tenants if tenant.name},
@@ -263,6 +265,7 @@ def _inventory(raw: dict[str, Any], path: str, report: Report) -> Inventory:
         tenants=tuple(tenants),
         nodes=tuple(node for _, node in nodes),
         vantages=tuple(vantages),
+        looking_glasses=tuple(glasses),
     )
     check_rules(
         inventory,
@@ -271,6 +274,7 @@ def _inventory(raw: dict[str, Any], path: str, report: Report) -> Inventory:
         [(row.where, item) for row, item in zip(rows["tenant"], tenants, strict=True)],
         nodes,
         [(row.where, item) for row, item in zip(rows["vantage"], vantages, strict=True)],
+        [(row.where, item) for row, item in zip(rows["looking_glass"], glasses, strict=True)],
         report,
     )
     return inventory
@@ -287,6 +291,7 @@ def _interconnect(row: Row, numbers: SessionNumbers) -> Interconnect:
     return build(row, table, Interconnect, peers=tuple(peers))
 
 
-def _vantage(row: Row) -> Vantage:
+def _host(row: Row, table: str, struct: type[_H]) -> _H:
+    """A vantage point or a looking glass: its address is its name unless it says otherwise."""
     address = row.values.pop("address", row.values.get("name", ""))
-    return build(row, ARRAYS["vantage"], Vantage, address=address)
+    return build(row, ARRAYS[table], struct, address=address)

@@ -19,6 +19,7 @@ _FIELDS = {
     "tenant": "tenants",
     "node": "nodes",
     "vantage": "vantages",
+    "looking_glass": "looking_glasses",
 }
 
 

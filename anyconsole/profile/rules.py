@@ -6,8 +6,18 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TypeVar
 
-from anyconsole.model.inventory import Family, Interconnect, Inventory, NodeSpec, SoftRecipe, Tenant, Vantage
-from anyconsole.profile.report import Report, element, inside
+from anyconsole.model.inventory import (
+    Family,
+    Host,
+    Interconnect,
+    Inventory,
+    LookingGlass,
+    NodeSpec,
+    SoftRecipe,
+    Tenant,
+    Vantage,
+)
+from anyconsole.profile.report import Report, element, inside, nearest
 
 __all__ = ["SessionNumbers", "check_rules", "jump_loop"]
 
@@ -37,6 +47,7 @@ def check_rules(
     tenants: list[Placed[Tenant]],
     nodes: list[Placed[NodeSpec]],
     vantages: list[Placed[Vantage]],
+    looking_glasses: list[Placed[LookingGlass]],
     report: Report,
 ) -> None:
     """Report what can't be right although each part is.
@@ -48,6 +59,7 @@ def check_rules(
         tenants: Tenants with their key paths.
         nodes: Nodes with their key paths.
         vantages: Vantage points with their key paths.
+        looking_glasses: Looking glasses with their key paths.
         report: Takes what is wrong.
     """
     _unique(zip(sites, inventory.sites, strict=True), "name", lambda site: site.name, report)
@@ -55,9 +67,10 @@ def check_rules(
     _unique(tenants, "name", lambda tenant: tenant.name, report)
     _unique(tenants, "number", lambda tenant: tenant.number, report)
     # One name means one host everywhere: in the journal, on the command line, in the SSH pool.
-    hosts: list[Placed[NodeSpec | Vantage]] = [*nodes, *vantages]
+    hosts: list[Placed[Host]] = [*nodes, *vantages, *looking_glasses]
     _unique(hosts, "name", lambda host: host.name, report)
-    _unique(hosts, "address", lambda host: host.address, report)
+    _unique(hosts[: len(nodes) + len(vantages)], "address", lambda host: host.address, report)
+    _check_looking_glasses(inventory, looking_glasses, report)
     _check_peers(interconnects, report)
     for where, tenant in tenants:
         _check_addresses(where, tenant, len(inventory.sites), report)
@@ -116,6 +129,15 @@ def _check_peers(interconnects: list[Placed[Interconnect]], report: Report) -> N
             report.add(inside(where, "community"), 'is missing: soft has "community", which one is it?')
 
 
+def _check_looking_glasses(inventory: Inventory, glasses: list[Placed[LookingGlass]], report: Report) -> None:
+    """A looking glass may be on a host that is a node too, but one table read twice would count as two witnesses."""
+    _unique(glasses, "socket", lambda glass: glass.socket and f"{glass.address}:{glass.socket}", report)
+    peers = [peer.name for interconnect in inventory.interconnects for peer in interconnect.peers]
+    for where, glass in glasses:
+        if glass.peer and glass.peer not in peers:
+            report.add(inside(where, "peer"), f"there is no such peer, {nearest(glass.peer, peers)}", glass.peer)
+
+
 def _check_addresses(where: str, tenant: Tenant, sites: int, report: Report) -> None:
     networks = [ip_network(prefix) for prefix in tenant.prefixes]
     for index, text in enumerate(tenant.addresses):
@@ -153,7 +175,7 @@ def _check_overlaps(tenants: list[Placed[Tenant]], report: Report) -> None:
         around.append((network, owner, where))
 
 
-def _check_jumps(inventory: Inventory, hosts: list[Placed[NodeSpec | Vantage]], report: Report) -> None:
+def _check_jumps(inventory: Inventory, hosts: list[Placed[Host]], report: Report) -> None:
     default = inventory.ssh.jump
     for index, name in enumerate(default):
         if name in default[:index]:

@@ -19,6 +19,7 @@ from anyconsole.model.inventory import (
     InstanceSpec,
     Interconnect,
     Inventory,
+    LookingGlass,
     NodeSpec,
     Peer,
     PollSpec,
@@ -108,6 +109,7 @@ _session_name: Final = _matching(
     r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]{0,254}",
     "expected BIRD's protocol name, or the neighbour's address for FRR and GoBGP",
 )
+_glass_kind: Final = _matching("bird", 'expected "bird", the only kind of looking glass that can be read')
 _user: Final = _matching(r"[A-Za-z0-9_][A-Za-z0-9_.@\\$+-]{0,63}", "expected a login name, not starting with -")
 _zone: Final = _matching(r"\.|[A-Za-z0-9_*][A-Za-z0-9_./*-]{0,253}", 'expected a zone name like "example.de"')
 _colour: Final = _matching(r"#(?:[0-9A-Fa-f]{3}){1,2}", 'expected a colour like "#5fd7ff"')
@@ -116,6 +118,7 @@ _seconds: Final = _within(0.1, 86400, "expected seconds, from 0.1 to 86400")
 # Response rate limiting of name servers makes faster questions look like packet loss.
 _dns_seconds: Final = _within(1, 86400, "expected seconds, at least 1: an address is asked at most once a second")
 _share: Final = _within(0, 1, "expected a share from 0 to 1")
+_hold: Final = _within(10, 3600, "expected whole seconds from 10 to 3600")
 _count: Final = _within(0, 65535, "expected a whole number from 0 to 65535")
 
 
@@ -276,7 +279,9 @@ NODE: Final = _table(
     extra={"template": str},
 )
 SECTIONS: Final = {
-    "profile": _table(Inventory, {"name": _title, "colour": _or_empty(_colour)}, only=["name", "colour", "read_only"]),
+    "profile": _table(
+        Inventory, {"name": _title, "colour": _or_empty(_colour)}, only=["name", "colour", "read_only", "syslog"]
+    ),
     "ssh": _table(
         SshSpec,
         {
@@ -289,7 +294,17 @@ SECTIONS: Final = {
     ),
     "poll": _table(PollSpec, dict.fromkeys(["probe", "prometheus", "stale", "drop"], _seconds) | {"dns": _dns_seconds}),
     "guards": _table(
-        GuardLimits, {"min_nodes": _count, "min_share": _share, "max_load": _share, "evidence_max_age": _seconds}
+        GuardLimits,
+        {
+            "min_nodes": _count,
+            "min_share": _share,
+            "max_load": _share,
+            "evidence_max_age": _seconds,
+            "hold": _hold,
+            "settle": _seconds,
+            "residual": _share,
+            "patience": _seconds,
+        },
     ),
     "prometheus": _table(
         PrometheusSpec,
@@ -322,6 +337,18 @@ ARRAYS: Final = {
     "vantage": _table(
         Vantage,
         {"name": plain_name, "address": host_name, "user": _or_empty(_user), "jump": host_name},
+        optional=["address"],
+    ),
+    "looking_glass": _table(
+        LookingGlass,
+        {
+            "name": plain_name,
+            "address": host_name,
+            "socket": _node_path,
+            "kind": _glass_kind,
+            "user": _or_empty(_user),
+            "jump": host_name,
+        },
         optional=["address"],
     ),
 }

@@ -5,16 +5,16 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from anyconsole.actions.drain import DrainRequest, make_plan
+from anyconsole.actions.drain import DrainRequest, Level, make_plan
 from anyconsole.actions.guards import GuardVerdict, Outcome, evaluate
-from anyconsole.model.facts import Exported, LinkState
+from anyconsole.model.drain_note import DrainNote
+from anyconsole.model.facts import Beat, Exported, LinkState, SessionState
 from anyconsole.model.store import FleetStore
-from anyconsole.model.verdicts import Intent
 from tests.fleet import NOW, healthy_store
 
 
 def judge(
-    store: FleetStore, level: Intent = Intent.HARD, now: float = NOW, **scope: tuple[str, ...]
+    store: FleetStore, level: Level = Level.HARD, now: float = NOW, **scope: tuple[str, ...]
 ) -> dict[str, GuardVerdict]:
     plan = make_plan(store, DrainRequest(level=level, **scope), now)  # type: ignore[arg-type]
     return {guard.name: guard for guard in evaluate(store, plan.changes, now)}
@@ -109,16 +109,55 @@ def test_drift_is_settled_first() -> None:
     assert "drift" in refused(judge(store, nodes=("fra1",), tenants=("nic",)))
 
 
+def test_a_session_disabled_by_hand_is_not_enabled_again_without_a_word() -> None:
+    store = healthy_store()
+    change(store, ("session", "fra1", "bird", "ix1_v4"), state=SessionState.ADMIN_DOWN, since="18:02:11.004")
+    drift = judge(store, nodes=("fra1",), tenants=("nic",))["drift"]
+    assert drift.refuses
+    assert drift.overridable
+    assert drift.numbers == (
+        "fra1 ix1_v4 disabled by hand on the node since 18:02:11; "
+        "this change ends with a plain `configure`, which enables it again: it would silently undo that"
+    )
+    assert "drift" not in refused(judge(store, nodes=("fra2",), tenants=("nic",)))
+
+
+def test_a_drain_file_that_differs_from_the_daemon_is_settled_first() -> None:
+    store = healthy_store()
+    change(store, ("speaker", "fra1", "bird"), drain_serial=7, disk_serial=9, at=NOW - 60)
+    store.apply([Beat(node="fra1", at=NOW, sections=("bird",))])
+    drift = judge(store, nodes=("fra1",), tenants=("nic",))["drift"]
+    assert drift.refuses
+    assert drift.numbers == "fra1: drain file says serial 9, the daemon 7"
+
+
+def test_an_overdue_hard_drain_counts_again_once_it_is_put_back() -> None:
+    store = healthy_store()
+    note = DrainNote(operator="alice", expires=NOW - 3600).text()
+    pairs = ((1, 11), (1, 12), (1, 31), (1, 32))
+    for name in ("fra1", "fra2", "ams1", "lon1"):
+        change(store, ("speaker", name, "bird"), drain_hard=pairs, drain_serial=4, drain_note=note)
+        for key in [
+            f.key for f in store if f.key[:2] == ("export", name) and f.key[4] in ("192.0.2.0/24", "2001:db8:de::/48")
+        ]:
+            change(store, key, exported=Exported.ABSENT)
+    out = make_plan(store, DrainRequest(level=Level.HARD, nodes=("sin1",), tenants=("de",)), NOW).changes
+    back = make_plan(store, DrainRequest(level=Level.SERVE, nodes=("fra1",), tenants=("de",)), NOW).changes
+    alone, swapped = ({g.name: g for g in evaluate(store, changes, NOW)} for changes in (out, (*back, *out)))
+    assert "last announcer" in refused(alone)
+    assert "last announcer" not in refused(swapped)
+
+
 def test_what_does_not_answer_is_not_put_back() -> None:
     store = healthy_store()
     change(store, ("speaker", "fra1", "bird"), drain_hard=((1, 11), (1, 12), (1, 31), (1, 32)), drain_serial=4)
     change(store, ("instance", "fra1", "de"), running=False, detail="connection refused")
-    guards = judge(store, Intent.SERVE, nodes=("fra1",), tenants=("de",))
+    guards = judge(store, Level.SERVE, nodes=("fra1",), tenants=("de",))
     assert "answers" in refused(guards)
     assert "nsd is not running" in guards["answers"].numbers
 
 
 def test_a_soft_drain_withdraws_nothing() -> None:
-    guards = judge(healthy_store(), Intent.SOFT, tenants=("de",))
+    guards = judge(healthy_store(), Level.SOFT, tenants=("de",))
     assert refused(guards) == set()
     assert guards["floor"].numbers == "nothing is withdrawn"

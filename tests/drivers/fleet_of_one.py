@@ -8,6 +8,7 @@ from anyconsole.model.inventory import (
     Interconnect,
     InterconnectKind,
     Inventory,
+    LookingGlass,
     NodeSpec,
     Peer,
     SessionSpec,
@@ -87,4 +88,5 @@ INVENTORY = Inventory(
     ),
     nodes=(NODE,),
     vantages=(Vantage(name="client1", address="client1"),),
+    looking_glasses=(LookingGlass(name="rs1", peer="ix1", address="rs1", socket="/run/bird/bird.ctl"),),
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from anyconsole.drivers import bird
-from anyconsole.drivers.ask import Ask, CollectError, Reply, Row, State, Talk
+from anyconsole.drivers.ask import FRESH, Ask, CollectError, Read, Reply, Row, State, Talk
 from anyconsole.drivers.parse_error import ParseError
 from tests.drivers.samples import SAMPLES, drive, file_name
 
@@ -57,11 +57,20 @@ def test_serving_speaker(version: str) -> None:
     assert (speaker["running"], speaker["drain_serial"], speaker["drain_hard"], speaker["pending"]) == (True, 0, [], "")
     session = rows["session", "ix1_v4"]
     assert (session["state"], session["neighbor"], session["exported"]) == ("Established", "10.0.11.2", 3)
+    assert session["local"] == "10.0.11.1"
+
     assert rows["export", "ix1_v4", "192.0.2.0/24"]["exported"] == "announced"
     assert rows["export", "ix1_v6", "2001:db8:de::/48"]["exported"] == "announced"
     assert ("export", "ix1_v4", "2001:db8:de::/48") not in rows
     assert rows["session", "gone_v4"]["state"] == "Absent"
     assert rows["export", "gone_v4", "192.0.2.0/24"]["exported"] == "absent"
+
+
+def test_our_address_on_a_session_is_remembered_when_it_goes_down() -> None:
+    state: State = {}
+    look(playback(V2), state)
+    session = look(playback(V2, "disabled"), state)["session", "ix1_v4"]
+    assert (session["state"], session["local"]) == ("Admin down", "10.0.11.1")
 
 
 @pytest.mark.parametrize("version", [V2, V3])
@@ -186,4 +195,43 @@ def test_many_announcements_take_turns() -> None:
     assert len(asked) == bird.LOOKUPS_PER_ROUND
     assert sum(r.get("exported") == "unknown" for r in rows) == 10
     rows = drive(bird.collect(spec, state, 1.0), answer)
+    assert not any(r.get("exported") == "unknown" for r in rows)
+
+
+@pytest.mark.parametrize(
+    ("reply", "serial"),
+    [
+        (Reply(b"# ours\ndefine DRAIN_SERIAL = 1795452000;\ndefine DRAIN_HARD = [ (0,0) ];\n"), 1795452000),
+        (Reply(b"# define DRAIN_SERIAL = 3;\n"), None),
+        (Reply(b""), None),
+        (Reply(fault="denied", text="read /etc/bird/drain.conf: Permission denied"), None),
+        (Reply(fault="absent", text="read /etc/bird/drain.conf: No such file or directory"), None),
+    ],
+)
+def test_the_serial_on_disk_is_told_beside_that_in_memory_and_unknown_where_it_may_not_be_read(
+    reply: Reply, serial: int | None
+) -> None:
+    whole = playback(V2)
+    asked: list[str] = []
+
+    def answer(ask: Ask) -> Reply:
+        if isinstance(ask, Read):
+            asked.append(ask.path)
+            return reply
+        return whole(ask)
+
+    rows = drive(bird.collect({**SPEC, "drain_file": "/etc/bird/drain.conf"}, {}, 0.0), answer)
+    assert asked == ["/etc/bird/drain.conf"]
+    assert (rows[0]["drain_serial"], rows[0]["disk_serial"]) == (0, serial)
+
+
+def test_a_fresh_round_takes_no_turns() -> None:
+    prefixes = [f"10.{n // 256}.{n % 256}.0/24" for n in range(bird.LOOKUPS_PER_ROUND + 10)]
+    spec = {**SPEC, "tenants": [{"name": "de", "number": 1, "prefixes": prefixes}], "sessions": SPEC["sessions"][:1]}
+
+    def answer(ask: Ask) -> Reply:
+        assert isinstance(ask, Talk)
+        return Reply(b"0000 \n") if ask.data.startswith(b"show route") else playback(V2)(ask)
+
+    rows = drive(bird.collect(spec, {FRESH: True}, 0.0), answer)
     assert not any(r.get("exported") == "unknown" for r in rows)

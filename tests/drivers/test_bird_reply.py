@@ -16,6 +16,7 @@ from anyconsole.drivers.bird_reply import (
     parse_protocol,
     parse_protocols,
     parse_ranges,
+    parse_routes,
     parse_status,
     reply_lines,
     session_state,
@@ -86,6 +87,7 @@ def test_names_wider_than_their_column_are_read_whole() -> None:
 def test_details_of_a_session(version: str) -> None:
     detail = parse_protocol(sample(version, "wire_show_protocols_all_ix1_v4.txt"))
     assert (detail.neighbor, detail.neighbor_as, detail.local_as) == ("10.0.11.2", 64611, 64500)
+    assert detail.local == "10.0.11.1"
     assert (detail.imported, detail.exported) == (1, 3)
     down = parse_protocol(sample(version, "wire_show_protocols_all_ix1_v4__disabled.txt"))
     assert (down.message, down.imported) == ("drain CHG4711 (op1)", None)
@@ -219,6 +221,7 @@ PARSERS: list[tuple[str, Callable[[bytes], object]]] = [
     ("wire_show_protocols__*.txt", parse_protocols),
     ("wire_show_protocols_all_*_v4*.txt", parse_protocol),
     ("wire_show_route_192_0_2_0_24_export*.txt", lambda b: parse_export(b, "192.0.2.0/24")),
+    ("peer_ix1/wire_show_route_192_0_2_0_24_all*.txt", lambda b: parse_routes(b, "192.0.2.0/24")),
     ("wire_configure_status*.txt", parse_config_status),
     ("wire_eval_DRAIN_*.txt", lambda b: parse_ranges(t) if (t := parse_eval(b))[:1] == "[" else t),
 ]

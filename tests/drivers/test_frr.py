@@ -13,6 +13,8 @@ from anyconsole.drivers.ask import Ask, CollectError, Reply, Row, Talk
 from anyconsole.drivers.frr_reply import (
     FrrRefusedError,
     parse_advertised,
+    parse_carrier,
+    parse_local_address,
     parse_neighbor,
     parse_prefix_lists,
     parse_route_communities,
@@ -54,6 +56,13 @@ def lists(**entries: str) -> bytes:
     return json.dumps({"BGP": named}).encode() + OK
 
 
+def state_list(words: str, **entries: str) -> bytes:
+    named = json.loads(lists(**entries)[: -len(OK)])
+    entry = {"sequenceNumber": 5, "type": "deny", "prefix": "0.0.0.0/32"}
+    named["BGP"]["AC-STATE"] = {"addressFamily": "IPv4", "entries": [entry], "description": words}
+    return json.dumps(named).encode() + OK
+
+
 def playback(changed: dict[str, bytes] | None = None) -> Callable[[Ask], Reply]:
     words = {
         "show version": frr_sample("show_version.txt"),
@@ -66,7 +75,8 @@ def playback(changed: dict[str, bytes] | None = None) -> Callable[[Ask], Reply]:
         "show bgp ipv6 unicast neighbors FD00:0:11:0::2 advertised-routes json": b'{"advertisedRoutes":{}}' + OK,
         "show bgp ipv4 unicast 192.0.2.0/24 json": frr_sample("show_bgp_ipv4_unicast_192.0.2.0_24_json.txt"),
         "show bgp ipv4 unicast 198.51.100.0/24 json": b"{}" + OK,
-        "show bgp neighbors 10.0.11.2 json": frr_sample("show_bgp_neighbors_10.0.11.2_json__shutdown.txt"),
+        "show bgp neighbors 10.0.11.2 json": frr_sample("show_bgp_neighbors_10.0.11.2_json.txt"),
+        "show bgp neighbors FD00:0:11:0::2 json": b'{"fd00:0:11::2":{"hostLocal":"FD00:0:11:0::1"}}' + OK,
         **(changed or {}),
     }
 
@@ -92,6 +102,50 @@ def test_serving_speaker() -> None:
     assert rows["session", "FD00:0:11:0::2"]["neighbor"] == "fd00:0:11::2"
     assert rows["session", "10.0.99.9"]["state"] == "Absent"
     assert rows["export", "10.0.11.2", "192.0.2.0/24"]["exported"] == "announced"
+
+
+def test_drain_note_serial_and_time_out_are_read_from_the_running_configuration() -> None:
+    words = "serial=1795452000 until=1795453507 note=CHG4711 op1 exp=2026-11-23T20:00Z"
+    speaker = look({"show ip prefix-list json": state_list(words, HARD_IX1="192.0.2.0/24")})["speaker",]
+    assert (speaker["drain_serial"], speaker["drain_hard"]) == (1795452000, [(1, 11)])
+    assert speaker["drain_note"] == "CHG4711 op1 exp=2026-11-23T20:00Z"
+    assert speaker["pending"] == "unconfirmed, undo at 17:05:07"
+    confirmed = look({"show ip prefix-list json": state_list("serial=1795452000 until=0 note=")})["speaker",]
+    assert (confirmed["drain_serial"], confirmed["drain_note"], confirmed["pending"]) == (1795452000, "", "")
+
+
+@pytest.mark.parametrize(
+    "words", ["", "made by hand", "serial=12 until=never note=x", "serial=99999999999 until=0 note="]
+)
+def test_description_that_no_console_wrote_counts_for_nothing(words: str) -> None:
+    by_hand = look({"show ip prefix-list json": lists(HARD_IX1="192.0.2.0/24")})["speaker",]
+    speaker = look({"show ip prefix-list json": state_list(words, HARD_IX1="192.0.2.0/24")})["speaker",]
+    assert (speaker["drain_serial"], speaker["pending"]) == (by_hand["drain_serial"], "")
+
+
+def test_own_address_is_asked_for_once_and_again_when_the_session_came_up_anew() -> None:
+    state: dict[str, object] = {}
+    summary = frr_sample("show_bgp_summary_json.txt")
+    asked: list[bytes] = []
+
+    def round_with(summary: bytes) -> list[str]:
+        del asked[:]
+        answers = playback({"show bgp summary json": summary})
+
+        def answer(ask: Ask) -> Reply:
+            assert isinstance(ask, Talk)
+            asked.append(ask.data)
+            return answers(ask)
+
+        rows = drive(frr.collect(SPEC, state, 0.0), answer)
+        assert [r["local"] for r in rows if r["kind"] == "session"] == ["10.0.11.1", "fd00:0:11::1", ""]
+        return [a.rstrip(b"\0").decode() for a in asked if a.startswith(b"show bgp neighbors ")]
+
+    assert round_with(summary) == [f"show bgp neighbors {n} json" for n in ("10.0.11.2", "FD00:0:11:0::2")]
+    assert round_with(summary) == []
+    epoch = json.loads(summary[: -len(OK)])["ipv4Unicast"]["peers"]["10.0.11.2"]["peerUptimeEstablishedEpoch"]
+    later = summary.replace(b'Epoch":%d' % epoch, b'Epoch":%d' % (epoch + 60), 1)
+    assert round_with(later) == ["show bgp neighbors 10.0.11.2 json"]
 
 
 def test_soft_drain_shows_by_path_and_med_and_in_the_drain_state() -> None:
@@ -179,6 +233,8 @@ PARSERS: dict[str, tuple[str, Callable[[bytes], object]]] = {
     "advertised": ("advertised-routes_json__soft_t1.txt", parse_advertised),
     "communities": ("show_bgp_ipv4_unicast_192.0.2.0_24_json__gshut.txt", parse_route_communities),
     "lists": ("show_ip_prefix-list_json.txt", parse_prefix_lists),
+    "carrier": ("show_ip_prefix-list_json.txt", parse_carrier),
+    "local": ("show_bgp_neighbors_10.0.11.2_json.txt", parse_local_address),
 }
 
 

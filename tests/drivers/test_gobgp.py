@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -24,7 +25,11 @@ SPEC = {
 
 
 def playback(
-    adj_out: str = "adjout_json.txt", version: bytes = b"gobgp version 3.10.0\n", calls: list[str] | None = None
+    adj_out: str = "adjout_json.txt",
+    version: bytes = b"gobgp version 3.10.0\n",
+    calls: list[str] | None = None,
+    sets: bytes | None = None,
+    rib: bytes | None = None,
 ) -> Callable[[Ask], Reply]:
     def answer(ask: Ask) -> Reply:
         assert isinstance(ask, Run)
@@ -34,11 +39,16 @@ def playback(
         if words == "gobgp --version":
             return Reply(version)
         assert words.startswith("gobgp -j --target unix:///run/gobgp.sock ")
+        if sets is not None and words.endswith("policy prefix"):
+            return Reply(sets)
+        if rib is not None and words.endswith("global rib 192.0.2.0/24 -a ipv4"):
+            return Reply(rib)
         name = {
             "neighbor": "neighbor_json.txt",
             "global": "global_json.txt",
             "policy prefix": "policy_prefix_json.txt",
             "neighbor 10.0.11.2 adj-out -a ipv4": adj_out,
+            "global rib 192.0.2.0/24 -a ipv4": "global_rib_json.txt",
         }[words.split("sock ", 1)[1]]
         return Reply(sample("gobgp-3.10", name))
 
@@ -54,8 +64,9 @@ def test_serving_speaker_with_the_caveat_on_what_it_says_it_sent() -> None:
     rows = look(playback())
     assert (rows["speaker",]["router_id"], rows["speaker",]["version"]) == ("10.0.255.1", "3.10.0")
     session = rows["session", "10.0.11.2"]
-    assert (session["state"], session["neighbor_as"]) == ("Established", 64611)
-    assert rows["session", "10.0.99.99"]["state"] in ("Active", "Connect", "Idle")
+    assert (session["state"], session["neighbor_as"], session["local"]) == ("Established", 64611, "10.0.11.1")
+    down = rows["session", "10.0.99.99"]
+    assert (down["state"], down["local"]) == ("Active", "")
     cell = rows["export", "10.0.11.2", "192.0.2.0/24"]
     assert (cell["exported"], cell["detail"]) == ("announced", gobgp.COMPUTED)
 
@@ -63,9 +74,57 @@ def test_serving_speaker_with_the_caveat_on_what_it_says_it_sent() -> None:
 def test_soft_and_hard() -> None:
     soft = look(playback("adjout_soft_json.txt"))["export", "10.0.11.2", "192.0.2.0/24"]
     assert (soft["exported"], soft["communities"], soft["as_path"]) == ("depreferred", ["65535:0"], [64500] * 4)
-    hard = look(playback("adjout_hard_json.txt"))["export", "10.0.11.2", "192.0.2.0/24"]
-    assert (hard["exported"], hard["detail"]) == ("absent", gobgp.COMPUTED)
-    assert soft != hard
+
+
+def hard(
+    version: bytes = b"gobgp version 3.10.0\n", sets: bytes | None = None, rib: bytes | None = None
+) -> tuple[object, object]:
+    answer = playback("adjout_hard_json.txt", version=version, sets=sets, rib=rib)
+    row = look(answer)["export", "10.0.11.2", "192.0.2.0/24"]
+    return row["exported"], row["detail"]
+
+
+def sets(*lists: tuple[str, str]) -> bytes:
+    return json.dumps(
+        [
+            {
+                "name": name,
+                "prefixes": [{"ip_prefix": prefix, "mask_length_min": length, "mask_length_max": length}],
+            }
+            for name, prefix in lists
+            for length in [int(prefix.partition("/")[2])]
+        ]
+    ).encode()
+
+
+def test_absence_that_is_only_computed_is_not_believed() -> None:
+    assert hard() == ("unknown", gobgp.COMPUTED)
+    assert hard(sets=sets(("AC-HARD-IX1", "192.0.2.0/24"))) == ("unknown", gobgp.COMPUTED)
+    assert hard(sets=sets(("AC-WITHDRAWN-IX2", "192.0.2.0/24"))) == ("unknown", gobgp.COMPUTED)
+
+
+def test_absence_with_evidence_is_believed() -> None:
+    assert hard(rib=b"{}") == ("absent", "no route for it on this node")
+    noted = sets(("AC-HARD-IX1", "192.0.2.0/24"), ("AC-WITHDRAWN-IX1", "192.0.2.0/24"))
+    assert hard(sets=noted) == ("absent", "the drain saw the withdrawal leave")
+    assert hard(version=b"gobgp version 4.6.0\n") == ("absent", "")
+
+
+def test_drain_state_is_read_from_a_set_s_name() -> None:
+    state = ("AC-STATE,serial=7,until=0,note=CHG7%20op1", "0.0.0.0/32")
+    row = look(playback(sets=sets(state)))["speaker",]
+    assert (row["drain_serial"], row["drain_note"], row["pending"]) == (7, "CHG7 op1", "")
+    waits = ("AC-STATE,serial=8,until=1795452120,note=", "0.0.0.0/32")
+    row = look(playback(sets=sets(state, waits)))["speaker",]
+    assert (row["drain_serial"], row["drain_note"], row["pending"]) == (8, "", "unconfirmed, undo at 16:42:00")
+    confirmed = ("AC-STATE,serial=8,until=0,note=CHG8", "0.0.0.0/32")
+    row = look(playback(sets=sets(state, waits, confirmed)))["speaker",]
+    assert (row["drain_serial"], row["drain_note"], row["pending"]) == (8, "CHG8", "")
+
+
+def test_set_of_the_other_family_belongs_to_the_same_peer() -> None:
+    lists = gobgp.parse_prefix_sets(sets(("AC-HARD-IX1", "192.0.2.0/24"), ("AC-HARD-IX1/6", "2001:db8::/48")))
+    assert [str(entry.network) for entry in lists["AC-HARD-IX1"]] == ["192.0.2.0/24", "2001:db8::/48"]
 
 
 def test_caveat_ends_with_4_6() -> None:

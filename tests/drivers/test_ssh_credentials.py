@@ -11,9 +11,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncssh
 import pytest
 
-from anyconsole.drivers.ssh.credentials import Identities, Keyring
+from anyconsole.drivers.ssh.credentials import Identities, Keyring, key_name
 from anyconsole.drivers.ssh.resolve import Endpoint
 from tests.drivers.sshd import keygen
 
@@ -142,3 +143,18 @@ async def test_a_certificate_beside_the_key_is_offered(tmp_path: Path) -> None:
     command = ["ssh-keygen", "-q", "-s", str(authority), "-I", "me", "-n", "ops", str(key) + ".pub"]
     subprocess.run(command, check=True, timeout=10)  # noqa: ASYNC221
     assert len((await offer(identity_files=(str(key),))).certificates) == 1
+
+
+@pytest.mark.parametrize("with_agent", [False, True])
+async def test_a_key_is_named_by_its_comment_else_by_its_fingerprint(
+    tmp_path: Path, agent: str, with_agent: bool
+) -> None:
+    named = keygen(tmp_path / "named", "-C", "alice@desk")
+    nameless = keygen(tmp_path / "nameless", "-C", "")
+    options: dict[str, object] = {"identity_files": (str(named), str(nameless))}
+    if with_agent:
+        add(agent, named)
+        options["agent"] = agent
+    alice, nobody = [key_name(key) for key in (await offer(**options)).key_pairs()]
+    assert alice == "alice@desk"
+    assert nobody == asyncssh.read_public_key(str(nameless) + ".pub").get_fingerprint()

@@ -20,7 +20,7 @@ from anyconsole.drivers.ssh.fault import Fault, Lost, SshError
 from anyconsole.drivers.ssh.feed import Feed, ProbeFeed, Received
 from anyconsole.drivers.ssh.fleet import SshFleet
 from anyconsole.model.facts import Beat, Gone, Link, LinkState
-from anyconsole.model.inventory import Inventory, NodeSpec, PollSpec, SshSpec, Vantage
+from anyconsole.model.inventory import Host, Inventory, NodeSpec, PollSpec, SshSpec
 from tests.drivers.sshd import Servers, keygen
 
 pytestmark = pytest.mark.lab
@@ -116,7 +116,7 @@ class Seen:
 
 
 def script(program: str) -> Callable[[object, asyncssh.SSHClientConnection, Received], Feed]:
-    def start(host: NodeSpec | Vantage, connection: asyncssh.SSHClientConnection, received: Received) -> Feed:
+    def start(host: Host, connection: asyncssh.SSHClientConnection, received: Received) -> Feed:
         return ProbeFeed(
             host.name, connection, f"exec python3 -ISuc {shlex.quote(program)}", b"", received, FactTracker(host.name)
         )
@@ -411,7 +411,7 @@ async def test_commands_keep_their_words_and_their_output_is_bounded(servers: Se
         with pytest.raises(SshError) as late:
             await fleet.execute("fra1", ["sleep", "20"], 0.4)
         assert late.value.fault is Fault.TIMEOUT
-        with pytest.raises(SshError, match="no such node"):
+        with pytest.raises(SshError, match="no such host"):
             await fleet.execute("nowhere", ["true"], 1)
 
 
@@ -663,3 +663,32 @@ async def test_no_secret_and_no_control_character_reaches_an_error_text(servers:
             assert "passphrase-secret" not in fact.detail
             assert private not in fact.detail
             assert fact.detail.isprintable() or not fact.detail
+
+
+async def test_a_login_by_certificate_alone_works_and_names_its_key(servers: Servers, tmp_path: Path) -> None:
+    authority = keygen(tmp_path / "ca")
+    sign = [
+        "ssh-keygen",
+        "-q",
+        "-s",
+        str(authority),
+        "-I",
+        "alice",
+        "-n",
+        servers.user,
+        str(servers.client_key) + ".pub",
+    ]
+    done = await asyncio.create_subprocess_exec(*sign)
+    assert await done.wait() == 0
+    servers.add("jump")
+    node = servers.add("fra1", start=False)
+    nobody = tmp_path / "nobody"
+    nobody.write_text("")
+    config = node.config.read_text().replace(str(servers.authorized), str(nobody))
+    node.config.write_text(f"{config}TrustedUserCAKeys {authority}.pub\n")
+    node.start()
+    comment = servers.client_key.with_suffix(".pub").read_text().split()[2]
+    async with running(fast(["fra1"], servers)) as (fleet, seen):
+        await seen.until("fra1", LinkState.LIVE)
+        assert fleet.operator_key("fra1") == comment
+    assert node.logged("Accepted publickey") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -250,3 +251,34 @@ async def test_a_section_that_is_not_due_is_neither_looked_at_nor_an_error(
         task.cancel()
         assert feed.errors == {}
         assert sum(isinstance(u, Beat) and u.sections == ("dns",) for u in heard) == 1
+
+
+async def test_a_look_at_a_polled_host_is_a_round_that_began_after_it_was_asked_for(
+    server: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anyconsole.drivers.ssh.poll_feed.PERIOD", 60.0)
+    config = vantage_config(Inventory(name="t"), Vantage(name="c1", address="c1"))
+    heard: list[tuple[float, Update]] = []
+    first = asyncio.Event()
+
+    def received(updates: Sequence[Update]) -> None:
+        heard.extend((time.monotonic(), u) for u in updates)
+        if heard:
+            first.set()
+
+    async with connected(server) as connection:
+        feed = PollFeed("c1", connection, config, received, FactTracker("c1"))
+        task = asyncio.create_task(feed.run())
+        await asyncio.wait_for(first.wait(), 10)
+        for _ in range(3):
+            asked = time.monotonic()
+            assert await asyncio.wait_for(feed.look(), 10) == {"host"}
+            beats = [at for at, u in heard if isinstance(u, Beat)]
+            assert asked < beats[-1] <= time.monotonic()
+        looking = asyncio.create_task(feed.look())
+        await asyncio.sleep(0)
+        connection.abort()
+        with pytest.raises(SshError):
+            await asyncio.wait_for(looking, 5)
+        with pytest.raises((SshError, OSError, asyncssh.Error)):
+            await asyncio.wait_for(task, 5)

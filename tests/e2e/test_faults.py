@@ -119,7 +119,9 @@ def _link(host: str, peer: str) -> Statuses:
 
 
 def _session(host: str, name: str) -> Statuses:
-    return _dropped(host, [name])
+    """Disabled at the daemon, which nobody does through the console: it is down, but above all it is drift."""
+    drift = _fleet(host, "DRIFT") | _health(host, "DRIFT")
+    return drift | _routes(host, "DRIFT", [name]) | _sessions(host, "DOWN", [name])
 
 
 def _serial(host: str, tenant: str) -> Statuses:

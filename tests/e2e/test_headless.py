@@ -24,7 +24,17 @@ pytestmark = pytest.mark.lab
 
 Check = Callable[..., subprocess.CompletedProcess[str]]
 
-ROWS = {"fleet": 5, "tenants": 3, "bgp": 20, "announcements": 60, "catchment": 18, "health": 15, "qps": 15, "events": 0}
+ROWS = {
+    "fleet": 5,
+    "tenants": 3,
+    "bgp": 20,
+    "announcements": 60,
+    "catchment": 18,
+    "health": 15,
+    "qps": 15,
+    "drains": 0,
+    "events": 0,
+}
 OTHER_FORMATS = {"fleet": "table", "announcements": "csv", "bgp": "markdown"}
 """Every view in every format is printed in tests/model/test_report.py; here it is enough that the formats work on a real fleet."""
 
@@ -130,7 +140,7 @@ def test_check_of_a_healthy_lab_is_ok(check: Check) -> None:
 @pytest.mark.parametrize(
     ("kind", "host", "argument", "code", "words"),
     [
-        ("session", "sin1", "ix2_v6", 1, "ANYCAST WARNING - .*sin1 DEGRADED: .*ix2_v6"),
+        ("session", "sin1", "ix2_v6", 1, "ANYCAST WARNING - .*sin1 DRIFT: ix2_v6 disabled by hand on the node since "),
         ("nameserver", "fra1", "de", 2, "ANYCAST CRITICAL - fra1 BLACKHOLE: de: "),
     ],
 )

@@ -14,7 +14,7 @@ import pytest
 
 from anyconsole.lab import Lab, network, state
 from anyconsole.lab.nameservers import chroot_of
-from anyconsole.lab.topology import CLIENTS, HOSTS, NODES, TENANTS, Node, management, sessions_of, uplink
+from anyconsole.lab.topology import CLIENTS, HOSTS, NODES, ROUTERS, TENANTS, Node, management, sessions_of, uplink
 
 pytestmark = pytest.mark.lab
 
@@ -189,6 +189,7 @@ def test_the_profile_says_what_the_lab_is(lab: Lab) -> None:
     assert [n["name"] for n in profile["node"]] == [n.name for n in NODES]
     assert [v["name"] for v in profile["vantage"]] == ["client1", "client2", "client3"]
     assert Path(profile["ssh"]["config_file"]) == lab.ssh_config
+    assert {g["name"]: g["peer"] for g in profile["looking_glass"]} == {r.name: r.peer for r in ROUTERS}
     assert all(Path(f).is_file() for f in [*profile["ssh"]["known_hosts"], *profile["ssh"]["identity_files"]])
     for spec, node in zip(profile["node"], NODES, strict=True):
         (speaker,) = spec["speaker"]

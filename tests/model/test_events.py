@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from anyconsole.model.drain_note import DrainNote
 from anyconsole.model.events import EventLog, event_row
-from anyconsole.model.facts import Link, LinkState
+from anyconsole.model.facts import Exported, Link, LinkState
 from anyconsole.model.store import FleetStore
 from anyconsole.model.table import Level
 from tests.fleet import NOW, healthy, healthy_store, inventory
@@ -94,3 +95,28 @@ def test_remote_text_in_an_event_is_one_clean_line() -> None:
     for i, event in enumerate(log.observe(store, NAMES, NOW)):
         for cell in event_row(event, i).cells:
             assert cell.text.isprintable()
+
+
+def test_a_drain_that_becomes_overdue_is_an_event_that_says_whose_it_is() -> None:
+    store = healthy_store()
+    speaker = store.speaker("fra1", "bird")
+    export = store.export("fra1", "bird", "ix1_v4", "192.0.2.0/24")
+    assert speaker is not None
+    assert export is not None
+    expires = NOW - NOW % 60
+    note = DrainNote(operator="alice", ticket="CHG4711", expires=expires).text()
+    store.apply(
+        [
+            msgspec.structs.replace(speaker, drain_hard=((1, 11),), drain_serial=7, drain_note=note),
+            msgspec.structs.replace(export, exported=Exported.ABSENT),
+        ]
+    )
+    log = EventLog()
+    log.observe(store, NAMES, expires)
+    events = log.observe(store, NAMES, expires + 1)
+    assert {(e.what, e.after, e.level) for e in events} >= {
+        ("node", "EXPIRED", Level.CRIT),
+        ("instance", "EXPIRED", Level.CRIT),
+    }
+    assert all("alice, CHG4711" in e.reason for e in events if e.what in ("node", "instance"))
+    assert log.observe(store, NAMES, expires + 2) == []

@@ -6,9 +6,11 @@ import msgspec
 import pytest
 
 from anyconsole.model import verdicts
-from anyconsole.model.facts import Exported, LinkState, Observation, SessionState
+from anyconsole.model.drain_note import DrainNote, clock_words
+from anyconsole.model.facts import Beat, Exported, LinkState, Observation, SessionState
 from anyconsole.model.inventory import Family, SessionSpec
 from anyconsole.model.store import FleetStore
+from anyconsole.model.table import Level, level_of
 from anyconsole.model.verdicts import Intent, Verdict
 from tests.fleet import NOW, SERIAL, healthy_store
 
@@ -279,3 +281,111 @@ def test_a_session_that_just_came_up_may_take_a_moment_to_announce() -> None:
     assert cell(store).verdict is Verdict.UNKNOWN
     store.apply([msgspec.structs.replace(f, at=NOW + 4) for f in store if f.node == "fra1" and f.key != SESSION])
     assert cell(store, NOW + 4).verdict is Verdict.DRIFT
+
+
+# --- drains and who they are of
+
+NOTE = DrainNote(operator="alice", ticket="CHG4711", reason="new rack", at=NOW - 3600, expires=NOW + 3600)
+
+
+def drain(store: FleetStore, note: DrainNote, exported: Exported = Exported.ABSENT) -> None:
+    """Tenant de is drained on all of fra1's sessions, hard unless it is still announced."""
+    pairs = tuple((1, s) for s in (11, 12, 31, 32))
+    field = "drain_hard" if exported is Exported.ABSENT else "drain_soft"
+    change(store, SPEAKER, drain_serial=7, drain_note=note.text(), **{field: pairs})
+    for fact in list(store):
+        if fact.key[:2] == ("export", "fra1") and fact.key[4] in (P4, "2001:db8:de::/48"):
+            change(store, fact.key, exported=exported)
+
+
+def test_a_drain_says_whose_it_is_and_until_when() -> None:
+    store = healthy_store()
+    drain(store, NOTE)
+    until = clock_words(NOW + 3600, NOW)
+    assert cell(store).reason == f"drained hard by alice until {until}, CHG4711"
+    spec = store.inventory.node("fra1")
+    of_instance = verdicts.instance(store, spec, spec.instances[0], NOW)
+    assert (of_instance.verdict, of_instance.reason) == (Verdict.DRAINED, cell(store).reason)
+
+
+def test_a_drain_without_a_note_is_just_drained() -> None:
+    store = healthy_store()
+    drain(store, DrainNote())
+    assert (cell(store).verdict, cell(store).reason) == (Verdict.DRAINED, "drained hard")
+
+
+@pytest.mark.parametrize("exported", [Exported.ABSENT, Exported.DEPREFERRED])
+def test_an_overdue_drain_turns_red_everywhere_and_is_never_taken_back_by_itself(exported: Exported) -> None:
+    store = healthy_store()
+    drain(store, msgspec.structs.replace(NOTE, expires=NOW - 60), exported)
+    seen = all_verdicts(store)
+    reason = f"drain expired {clock_words(NOW - 60, NOW)} UTC (alice, CHG4711)"
+    assert (cell(store).verdict, cell(store).reason) == (Verdict.EXPIRED, reason)
+    assert cell(store).intent is (Intent.HARD if exported is Exported.ABSENT else Intent.SOFT)
+    assert seen["node", "fra1"] is Verdict.EXPIRED
+    assert seen["instance", "fra1", "de"] is Verdict.EXPIRED
+    assert seen["instance", "fra1", "nic"] is Verdict.SERVING
+    assert seen["tenant", "de"] is Verdict.DEGRADED
+    assert level_of(Verdict.EXPIRED) is Level.CRIT
+    healthy = verdicts.tenant(store, store.inventory.tenant("de"), NOW).healthy[P4]
+    assert healthy == (4 if exported is Exported.ABSENT else 5), "what is depreferred still serves"
+
+
+def test_a_drain_turns_red_with_time_alone() -> None:
+    store = healthy_store()
+    drain(store, msgspec.structs.replace(NOTE, expires=NOW - NOW % 60))
+    assert cell(store, NOW - NOW % 60).verdict is Verdict.DRAINED
+    assert cell(store, NOW - NOW % 60 + 1).verdict is Verdict.EXPIRED
+
+
+def test_a_note_that_expired_says_nothing_of_what_serves() -> None:
+    store = healthy_store()
+    change(store, SPEAKER, drain_note=msgspec.structs.replace(NOTE, expires=NOW - 60).text())
+    assert set(all_verdicts(store).values()) == {Verdict.SERVING}
+
+
+# --- what was done behind the console's back
+
+
+def test_a_session_disabled_by_hand_is_drift_and_says_since_when() -> None:
+    store = healthy_store()
+    before = all_verdicts(store)
+    change(store, SESSION, state=SessionState.ADMIN_DOWN, since="18:02:11.004", info="CHG9 (bob)")
+    words = "ix1_v4 disabled by hand on the node since 18:02:11: CHG9 (bob)"
+    assert (cell(store).verdict, cell(store).reason, cell(store).exported) == (Verdict.DRIFT, words, Exported.ABSENT)
+    seen = verdicts.node(store, store.inventory.node("fra1"), NOW)
+    assert (seen.verdict, seen.reason) == (Verdict.DRIFT, words), "the session once, not once more per tenant"
+    changed = changed_by(store, before)
+    assert {v for k, v in changed.items() if k[0] != "tenant"} == {Verdict.DRIFT}
+    assert {k[2] for k in changed if k[0] == "announcement"} == {"ix1_v4"}
+
+
+def node_of(store: FleetStore) -> tuple[Verdict, str]:
+    seen = verdicts.node(store, store.inventory.node("fra1"), NOW)
+    return seen.verdict, seen.reason
+
+
+def test_a_drain_file_that_differs_from_the_daemon_for_two_looks_is_drift() -> None:
+    store = healthy_store()
+    change(store, SPEAKER, drain_serial=7, disk_serial=8, at=NOW)
+    assert node_of(store)[0] is Verdict.SERVING, "the second between moving the file and `configure`"
+    change(store, SPEAKER, at=NOW - 3, detail="changed 3 s ago, and seen again")
+    store.apply([Beat(node="fra1", at=NOW, sections=("bird",))])
+    assert node_of(store) == (Verdict.DRIFT, "drain file says serial 8, the daemon 7")
+    assert cell(store).verdict is Verdict.SERVING, "what is announced is what is intended"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"drain_serial": 7, "disk_serial": 7},
+        {"drain_serial": 7, "disk_serial": None},
+        {"drain_serial": None, "disk_serial": 7},
+        {"drain_serial": 8, "disk_serial": 7, "pending": "unconfirmed, undo at 20:00:00"},
+    ],
+)
+def test_a_drain_file_that_agrees_or_is_not_known_or_waits_to_be_written_is_no_drift(fields: dict[str, object]) -> None:
+    store = healthy_store()
+    change(store, SPEAKER, at=NOW - 60, **fields)
+    store.apply([Beat(node="fra1", at=NOW, sections=("bird",))])
+    assert node_of(store)[0] is not Verdict.DRIFT

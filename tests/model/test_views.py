@@ -8,13 +8,15 @@ import math
 import msgspec
 import pytest
 
-from anyconsole.model.facts import LinkState, SessionState
+from anyconsole.model.drain_note import DrainNote
+from anyconsole.model.facts import Exported, LinkState, SessionState
 from anyconsole.model.inventory import Family, SessionSpec
 from anyconsole.model.report import render, row_value, summary
 from anyconsole.model.store import FleetStore
 from anyconsole.model.table import ASCII, UNICODE, Row, View, clean, duration, rate
 from anyconsole.model.verdicts import Verdict
 from anyconsole.model.views import spark, views
+from anyconsole.model.views.drains import scope_words
 from tests.fleet import NOW, healthy_store, inventory
 
 
@@ -196,3 +198,85 @@ def test_a_spark_is_as_long_as_its_series_and_blank_where_unknown() -> None:
 def test_verdicts_on_the_screen_are_glyph_and_word() -> None:
     _, rows = rows_of(healthy_store(), "fleet")
     assert rows[0].cells[2].text == f"● {Verdict.SERVING}"
+
+
+def test_a_session_disabled_by_hand_is_drift_in_the_matrix_with_the_daemons_own_state() -> None:
+    store = healthy_store()
+    fact = store.session("fra1", "bird", "ix1_v4")
+    assert fact is not None
+    store.apply([msgspec.structs.replace(fact, state=SessionState.ADMIN_DOWN, since="18:02:11.004")])
+    view, rows = rows_of(store, "bgp")
+    value = row_value(view.columns, rows[0])
+    assert (value["state"], value["tenant.de"], value["info"]) == (
+        "Admin down",
+        "DRIFT",
+        "ix1_v4 disabled by hand on the node since 18:02:11",
+    )
+    assert rows[0].cells[4].text == "▲ Admin down"
+
+
+# --- drains
+
+SESSIONS = ("ix1_v4", "ix1_v6", "transit_v4", "transit_v6")
+
+
+def test_the_drains_say_what_whose_until_when_and_why() -> None:
+    store = healthy_store()
+    fact = store.speaker("fra1", "bird")
+    assert fact is not None
+    minute = NOW - NOW % 60
+    note = DrainNote(operator="alice", ticket="CHG4711", reason="new rack", at=minute - 3600, expires=minute + 3600)
+    hard, soft = ((1, 11), (2, 11), (1, 12), (2, 12)), ((3, 31),)
+    store.apply(
+        [msgspec.structs.replace(fact, drain_serial=7, drain_hard=hard, drain_soft=soft, drain_note=note.text())]
+    )
+    view, rows = rows_of(store, "drains")
+    by_level = {r.key[3]: row_value(view.columns, r) for r in rows}
+    assert by_level["hard"]["scope"] == "de, nic on ix1 (both families)"
+    assert by_level["soft"]["scope"] == "enum on transit v4"
+    shown = {k: by_level["hard"][k] for k in ("node", "by", "ticket", "announcements", "reason")}
+    assert shown == {"node": "fra1", "by": "alice", "ticket": "CHG4711", "announcements": 4, "reason": "new rack"}
+    assert by_level["hard"]["until"] == "2026-11-23T19:53:00Z"
+    assert by_level["soft"]["announcements"] == 1
+    json.dumps(by_level, allow_nan=False)
+
+
+def test_an_overdue_drain_comes_first_and_one_with_a_foreign_note_shows_it_as_it_is() -> None:
+    store = healthy_store()
+    for name, note in (("fra1", "by hand, ask bob"), ("ams1", "CHG1 op1 exp=2020-01-01T00:00Z")):
+        fact = store.speaker(name, "bird")
+        assert fact is not None
+        store.apply([msgspec.structs.replace(fact, drain_serial=7, drain_hard=((1, 11),), drain_note=note)])
+        for export in [f for f in store if f.key == ("export", name, "bird", "ix1_v4", "192.0.2.0/24")]:
+            store.apply([msgspec.structs.replace(export, exported=Exported.ABSENT)])
+    view, rows = rows_of(store, "drains")
+    shown = [row_value(view.columns, r) for r in rows]
+    assert [(v["node"], v["status"], v["by"], v["reason"]) for v in shown] == [
+        ("ams1", "EXPIRED", "op1", ""),
+        ("fra1", "DRAINED", "", "by hand, ask bob"),
+    ]
+
+
+def test_nothing_drained_is_an_empty_list() -> None:
+    assert rows_of(healthy_store(), "drains")[1] == []
+
+
+@pytest.mark.parametrize(
+    ("drained", "words"),
+    [
+        (
+            {s: {"de", "nic", "enum"} for s in SESSIONS},
+            "all tenants on all sessions",
+        ),
+        ({s: {"nic"} for s in SESSIONS}, "nic on all sessions"),
+        ({"ix1_v4": {"de", "nic", "enum"}, "ix1_v6": {"de", "nic", "enum"}}, "all tenants on ix1 (both families)"),
+        (
+            {"ix1_v4": {"de"}, "ix1_v6": {"de"}, "transit_v4": {"de"}, "transit_v6": {"nic"}},
+            "de on ix1 (both families), transit v4; nic on transit v6",
+        ),
+        ({}, ""),
+    ],
+)
+def test_a_scope_is_said_in_as_few_words_as_it_takes(drained: dict[str, set[str]], words: str) -> None:
+    sessions = inventory().nodes[0].speakers[0].sessions
+    assert scope_words(sessions, ("de", "nic", "enum"), drained) == words

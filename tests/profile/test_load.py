@@ -73,6 +73,10 @@ name = "fra2"
 site = "fra"
 [[vantage]]
 name = "probe1"
+[[looking_glass]]
+name = "lg1"
+peer = "rs1"
+socket = "/run/bird/bird.ctl"
 """
 HERE = Path("small.toml")
 
@@ -100,6 +104,9 @@ def test_a_profile_becomes_the_inventory_it_describes() -> None:
     assert fra1.speakers[0].name == "bird"
     assert [(i.tenant, i.control) for i in fra1.instances] == [("de", "/srv/de/nsd.ctl"), ("nic", "/srv/nic/nsd.ctl")]
     assert (fra1.address, fra1.jump, fleet.vantages[0].address) == ("fra1", None, "probe1")
+    glass = fleet.looking_glasses[0]
+    assert (glass.peer, glass.address, glass.kind, glass.jump) == ("rs1", "lg1", "bird", None)
+    assert [host.name for host in fleet.hosts] == ["fra1", "fra2", "probe1", "lg1"]
 
 
 ONE_MISTAKE = {
@@ -133,6 +140,15 @@ ONE_MISTAKE = {
     "two nodes of a name": ('name = "fra2"', 'name = "fra1"\naddress = "x"', '.name = "fra1": node[0] "fra1" has the same name'),
     "two nodes at an address": ('name = "fra2"', 'name = "fra2"\naddress = "fra1"', 'node[1] "fra2".address = "fra1": node[0] "fra1" has'),
     "vantage named like a node": ('"probe1"', '"fra1"\naddress = "x"', 'vantage[0] "fra1".name = "fra1": node[0] "fra1" has the same name'),
+    "looking glass named like a vantage": ('"lg1"', '"probe1"', 'looking_glass[0] "probe1".name = "probe1": vantage[0] "probe1" has'),
+    "looking glass of nobody": ('peer = "rs1"\nsocket', 'peer = "ix"\nsocket', '.peer = "ix": there is no such peer, '),
+    "looking glass of another kind": ('"lg1"', '"lg1"\nkind = "frr"', '.kind = "frr": expected "bird", the only kind'),
+    "looking glass without a path": ('"rs1"\nsocket = "/run/', '"rs1"\nsocket = "', '.socket = "bird/bird.ctl": expected an absolute path'),
+    "one table read twice": (
+        '[[looking_glass]]\nname = "lg1"',
+        '[[looking_glass]]\nname = "lg0"\npeer = "rs1"\naddress = "lg1"\nsocket = "/run/bird/bird.ctl"\n[[looking_glass]]\nname = "lg1"',
+        'looking_glass[1] "lg1".socket = "lg1:/run/bird/bird.ctl": looking_glass[0] "lg0" has the same socket',
+    ),
     "two tenants of a number": ("number = 2", "number = 1", 'tenant[1] "nic".number = 1: tenant[0] "de" has the same number'),
     "two peers of a number": ("ipv4 = 21", "ipv4 = 12", '.peer[1] "rs2".numbers.ipv4 = 12: is already the number of peer "rs1" for ipv6'),
     "two peers of a name": (
@@ -451,8 +467,24 @@ def test_the_example_explains_every_option() -> None:
 
 
 def test_every_field_of_the_inventory_can_be_set_by_a_profile() -> None:
-    filled_in = {("Peer", "interconnect"), ("InstanceSpec", "tenant"), ("Inventory", "path")}
-    parts = {"ssh", "poll", "guards", "sites", "interconnects", "tenants", "nodes", "vantages", "prometheus"}
+    filled_in = {
+        ("Peer", "interconnect"),
+        ("InstanceSpec", "tenant"),
+        ("Inventory", "path"),
+        ("Inventory", "is_locked"),
+    }
+    parts = {
+        "ssh",
+        "poll",
+        "guards",
+        "sites",
+        "interconnects",
+        "tenants",
+        "nodes",
+        "vantages",
+        "looking_glasses",
+        "prometheus",
+    }
     settable = {(table.struct.__name__, key.field) for _, table in walk_tables() for key in table.keys.values()}
     structs = [s for s in vars(inventory).values() if isinstance(s, type) and issubclass(s, msgspec.Struct)]
     fields = {(s.__name__, field) for s in structs for field in s.__struct_fields__ if s is not msgspec.Struct}

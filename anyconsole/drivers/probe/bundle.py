@@ -22,7 +22,7 @@ _PACKAGES = ("anyconsole", "anyconsole.drivers", "anyconsole.drivers.probe")
 
 MODULES = (
     "parse_error", "ask", "framing", "quantise", "process", "instance_rows", "export_verdict", "speaker_rows", "drain_lists",
-    "dns_exchange", "host", "bird_reply", "bird", "frr_reply", "frr", "gobgp", "nsd", "knot", "bind",
+    "dns_exchange", "host", "bird_reply", "bird", "looking_glass", "frr_reply", "frr", "gobgp", "nsd", "knot", "bind",
     "probe.row_keys", "probe.transport", "probe.collect", "probe.main",
 )  # fmt: skip
 """Modules of `anyconsole.drivers` that travel, each after those it imports. Standard library only, Python >= 3.7 (tests see to both)."""

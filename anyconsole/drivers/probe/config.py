@@ -6,15 +6,36 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
+from anyconsole.drivers import looking_glass
 from anyconsole.drivers.dnswire import soa_query
 from anyconsole.drivers.plugins import name_server, speaker
 from anyconsole.drivers.speaker_rows import announcements_of
-from anyconsole.model.inventory import InstanceSpec, Inventory, NodeSpec, SpeakerSpec, Tenant, Vantage
+from anyconsole.model.inventory import (
+    Host,
+    InstanceSpec,
+    Inventory,
+    LookingGlass,
+    NodeSpec,
+    SpeakerSpec,
+    Tenant,
+    Vantage,
+)
 
-__all__ = ["probe_config", "row_count", "section_names", "vantage_config"]
+__all__ = ["glass_config", "host_config", "probe_config", "row_count", "section_names", "vantage_config"]
 
 _MIN_DNS_PERIOD = 1.5
 """Seconds. With a primary zone's serial asked for every 3 s beside it, an address is asked at most once a second from its node."""
+
+
+def host_config(inventory: Inventory, host: Host) -> dict[str, Any]:
+    """The configuration of the probe on any host. Raises PluginError."""
+    match host:
+        case NodeSpec():
+            return probe_config(inventory, host)
+        case Vantage():
+            return vantage_config(inventory, host)
+        case LookingGlass():
+            return glass_config(inventory, host)
 
 
 def probe_config(inventory: Inventory, node: NodeSpec) -> dict[str, Any]:
@@ -36,14 +57,32 @@ def vantage_config(inventory: Inventory, vantage: Vantage) -> dict[str, Any]:
     return _base(inventory, vantage.name, [], inventory.tenants)
 
 
+def glass_config(inventory: Inventory, glass: LookingGlass) -> dict[str, Any]:
+    """The configuration of the probe on a looking glass: the service prefixes in the table there, and nothing else."""
+    config = _base(inventory, glass.name, [], [])
+    config["host"] = None
+    config["routes"] = {
+        "section": "routes",
+        "module": looking_glass.__name__,
+        "socket": glass.socket,
+        "community": inventory.peer(glass.peer).community,
+        "prefixes": [prefix for tenant in inventory.tenants for prefix in tenant.prefixes],
+    }
+    return config
+
+
 def section_names(config: dict[str, Any]) -> frozenset[str]:
     """The sections a host is asked for."""
+    if config["routes"]:
+        return frozenset([config["routes"]["section"]])
     parts = (config["host"], config["dns"], *config["speakers"], *config["instances"])
     return frozenset(part["section"] for part in parts)
 
 
 def row_count(config: dict[str, Any]) -> int:
     """How many rows a host has to tell if it tells everything it is asked for."""
+    if config["routes"]:
+        return len(config["routes"]["prefixes"])
     speakers = sum(1 + len(s["sessions"]) + sum(1 for _ in announcements_of(s)) for s in config["speakers"])
     return 1 + speakers + 2 * len(config["instances"]) + len(config["dns"]["questions"])
 
@@ -59,6 +98,7 @@ def _base(inventory: Inventory, name: str, addresses: list[str], asked: Iterable
         "host": {"section": "host", "addresses": addresses},
         "speakers": [],
         "instances": [],
+        "routes": None,
         "dns": {"section": "dns", "period": max(1.0, inventory.poll.dns), "questions": _questions(asked)},
     }
 
@@ -96,6 +136,7 @@ def _speaker(inventory: Inventory, spec: SpeakerSpec, tenants: Iterable[Tenant])
         "speaker": spec.name,
         "module": speaker(spec.kind).__name__,
         "socket": spec.socket,
+        "drain_file": spec.drain_file,
         "sessions": sessions,
         "tenants": [{"name": t.name, "number": t.number, "prefixes": list(t.prefixes)} for t in tenants],
     }

@@ -15,6 +15,7 @@ from anyconsole.model.facts import (
     HostHealth,
     InstanceStatus,
     Observation,
+    PeerRoute,
     QueryRates,
     SessionStatus,
     SpeakerStatus,
@@ -22,10 +23,12 @@ from anyconsole.model.facts import (
 
 __all__ = ["MAX_ITEMS", "MAX_TEXT", "NodeFact", "RowError", "fact_of"]
 
-NodeFact: TypeAlias = HostHealth | SpeakerStatus | SessionStatus | Export | InstanceStatus | QueryRates | Answer
+NodeFact: TypeAlias = (
+    HostHealth | SpeakerStatus | SessionStatus | Export | InstanceStatus | QueryRates | Answer | PeerRoute
+)
 
 _KINDS: dict[str, type[NodeFact]] = {
-    k.kind: k for k in (HostHealth, SpeakerStatus, SessionStatus, Export, InstanceStatus, QueryRates, Answer)
+    k.kind: k for k in (HostHealth, SpeakerStatus, SessionStatus, Export, InstanceStatus, QueryRates, Answer, PeerRoute)
 }
 _FIELDS = {kind: frozenset(cls.__struct_fields__) - {"node", "at"} for kind, cls in _KINDS.items()}
 

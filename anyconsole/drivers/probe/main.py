@@ -2,7 +2,9 @@
 
 Lines out: a hello `{"h":1,...}`; a keyframe `{"s":N,"t":...,"f":[rows],...}`; a delta `{"s":N,"t":...,"d":[rows],"x":[keys],...}`; with
 "ok" (sections looked at again) and "err" (section: why it could not be seen). A frame longer than a line may be goes on in lines with the
-next numbers and "m": 1 on all but the last. Lines in: `{"ping":1}`, `{"key":1}`, `{"hz":2}`, `{"id":7,"op":"raw","section":"bird"}`.
+next numbers and "m": 1 on all but the last. Lines in: `{"ping":1}`, `{"key":1}`, `{"hz":2}`, `{"id":7,"op":"raw","section":"bird"}`, and
+`{"id":8,"op":"look"}`: every section but DNS is looked at at once, and after the frame that tells what was seen comes
+`{"id":8,"look":[sections]}` with those that were seen in a round that began after the request.
 Exits when its input ends or 30 s after the last line of it. Standard library only, Python >= 3.7: this module travels to the nodes.
 """
 
@@ -17,7 +19,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from anyconsole.drivers.ask import CollectError, Get, Read, Run, Talk
+from anyconsole.drivers.ask import FRESH, CollectError, Get, Read, Run, Talk
 from anyconsole.drivers.parse_error import ParseError, printable
 from anyconsole.drivers.probe.collect import sections
 from anyconsole.drivers.probe.row_keys import row_key
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from anyconsole.drivers.ask import Ask, Reply, Row
     from anyconsole.drivers.probe.collect import Section
 
-__all__ = ["VERSION", "Frames", "Requests", "Worker", "main"]
+__all__ = ["VERSION", "Frames", "Requests", "Rounds", "Worker", "main"]
 
 VERSION = 1
 LINE_LIMIT = 200_000
@@ -35,6 +37,14 @@ LINE_LIMIT = 200_000
 
 SILENCE = 30.0
 """Seconds without a line from the client after which the probe ends itself."""
+
+LOOK_PATIENCE = 30.0
+"""Seconds after which a look is answered without the sections that are still stuck."""
+
+LOOK_PAUSE = 0.05
+"""Seconds between two glances at sections that a look waits for."""
+
+MAX_LOOKS = 16
 
 RAW_CHUNK = 16384
 RAW_LIMIT = 262144
@@ -47,8 +57,11 @@ class Worker:
         self.section = section
         self.busy = False
         self.began = 0.0
+        self.rounds = 0
+        self.error = ""
         self.result: tuple[list[Row] | None, str] | None = None
         self.raw: list[tuple[str, bytes]] = []
+        self._fresh = False
         self._heard: list[tuple[str, bytes]] = []
         self._wake = threading.Event()
         self._done = threading.Event()
@@ -57,10 +70,12 @@ class Worker:
         thread = threading.Thread(target=self._run, name=section.name, daemon=True)
         thread.start()
 
-    def begin(self) -> None:
-        """Starts a round unless the last one still runs."""
+    def begin(self, *, fresh: bool = False) -> None:
+        """Starts a round unless the last one still runs; a `fresh` one remembers nothing."""
         if not self.busy:
             self.busy = True
+            self.rounds += 1
+            self._fresh = fresh
             self.began = time.monotonic()
             self._done.clear()
             self._wake.set()
@@ -75,6 +90,10 @@ class Worker:
         self.busy = False
         return self.result
 
+    def is_ready(self) -> bool:
+        """True if a round can begin or has a result to take."""
+        return not self.busy or self._done.is_set()
+
     def _run(self) -> None:
         while True:
             self._wake.wait()
@@ -85,6 +104,7 @@ class Worker:
     def _round(self) -> tuple[list[Row] | None, str]:
         now = time.monotonic()
         self._heard = []
+        self._state[FRESH] = self._fresh
         try:
             rows = run_round(
                 self.section.start(self._state, now), self._transport, now + self.section.deadline, self._note
@@ -128,10 +148,15 @@ class Frames:
         """The next frame is a keyframe."""
         self._since_key = self._key_every
 
-    def frame(self, seen: dict[str, list[Row]], errors: dict[str, str], at: float) -> list[bytes]:
-        """Lines for one tick: `seen` are the rows of the sections looked at, `errors` the sections that could not be seen."""
-        key = self._since_key >= self._key_every
-        self._since_key = 1 if key else self._since_key + 1
+    def frame(
+        self, seen: dict[str, list[Row]], errors: dict[str, str], at: float, *, whole: bool = True
+    ) -> list[bytes]:
+        """Lines for one tick: `seen` are the rows of the sections looked at, `errors` the sections that could not be seen.
+
+        Where not the `whole` node was to be looked at, it is never a keyframe.
+        """
+        key = whole and self._since_key >= self._key_every
+        self._since_key = 1 if key else self._since_key + whole
         rows: list[Row] = []
         gone: list[tuple[str, ...]] = []
         for section, new in seen.items():
@@ -169,6 +194,102 @@ class Frames:
                 line.update(body)
             lines.append(json.dumps(line, separators=(",", ":")).encode() + b"\n")
         return lines
+
+
+class Look:
+    """Somebody waits for it: each section has to end a round that began after the request."""
+
+    def __init__(self, ident: int, workers: dict[str, Worker]) -> None:
+        self.ident = ident
+        self.began = time.monotonic()
+        self.seen: list[str] = []
+        self._wanted = {name: w.rounds + 1 for name, w in workers.items() if w.section.on_demand}
+
+    def wants(self, name: str) -> bool:
+        """True while the section has not ended such a round."""
+        return name in self._wanted
+
+    def ended(self, name: str, worker: Worker, *, seen: bool) -> None:
+        """The section's round ended; `seen` if it brought rows."""
+        if worker.rounds >= self._wanted.get(name, worker.rounds + 1):
+            del self._wanted[name]
+            if seen:
+                self.seen.append(name)
+
+    def is_over(self) -> bool:
+        """True if there is nothing more to wait for."""
+        return not self._wanted or time.monotonic() - self.began > LOOK_PATIENCE
+
+
+class Rounds:
+    """The rounds of all sections: those of every tick, and those between ticks that somebody waits for."""
+
+    def __init__(self, workers: dict[str, Worker], frames: Frames) -> None:
+        self._workers = workers
+        self._frames = frames
+        self._looks: list[Look] = []
+
+    def look(self, ident: int) -> None:
+        """Somebody asked for a look now."""
+        self._looks = [*self._looks, Look(ident, self._workers)][-MAX_LOOKS:]
+
+    def is_awaited(self) -> bool:
+        """True while somebody waits for a look."""
+        return bool(self._looks)
+
+    def tick(self, until: float, *, whole: bool) -> list[bytes]:
+        """Begins the rounds of all sections, or only those that a look waits for; waits for them until a monotonic time.
+
+        Returns the frame and then the answers to the looks that are over.
+        """
+        if not whole and not any(w.is_ready() and self._is_wanted(n) for n, w in self._workers.items()):
+            return self._answers()
+        seen: dict[str, list[Row]] = {}
+        began = []
+        for name, worker in self._workers.items():
+            self._take(name, 0.0, seen)  # late results of the last round first
+            wanted = self._is_wanted(name)
+            if whole or wanted:
+                worker.begin(fresh=wanted)
+                began.append(name)
+        for name in began:
+            # A slow section (DNS waits a second for its answers) goes out with a later tick.
+            slow = self._workers[name].section.slow
+            self._take(name, min(until, time.monotonic() + 0.02) if slow else until, seen)
+        return self._frames.frame(seen, self._errors(), time.time(), whole=whole) + self._answers()
+
+    def _is_wanted(self, name: str) -> bool:
+        return any(look.wants(name) for look in self._looks)
+
+    def _take(self, name: str, until: float, seen: dict[str, list[Row]]) -> None:
+        worker = self._workers[name]
+        result = worker.take(until)
+        if result is None:
+            return
+        rows, error = result
+        if rows is not None:
+            seen[name] = rows
+        if rows is not None or error:
+            worker.error = error
+        for look in self._looks:
+            look.ended(name, worker, seen=rows is not None)
+
+    def _errors(self) -> dict[str, str]:
+        errors = {}
+        for name, worker in self._workers.items():
+            late = time.monotonic() - worker.began
+            if worker.busy and late > worker.section.deadline + 0.5:
+                errors[name] = f"no answer for {late:.0f} s"
+            elif worker.error:
+                errors[name] = worker.error
+        return errors
+
+    def _answers(self) -> list[bytes]:
+        over = [look for look in self._looks if look.is_over()]
+        self._looks = [look for look in self._looks if look not in over]
+        return [
+            json.dumps({"id": look.ident, "look": look.seen}, separators=(",", ":")).encode() + b"\n" for look in over
+        ]
 
 
 class Requests:
@@ -240,6 +361,7 @@ def main(config: dict[str, Any]) -> None:
     hello["sections"] = list(workers)
     _write(json.dumps(hello, separators=(",", ":")).encode() + b"\n")
     frames = Frames(int(config["key_every"]))
+    rounds = Rounds(workers, frames)
     requests = Requests()
     period = 1.0 / min(5.0, max(0.1, float(config["hz"])))
     pending: list[bytes] = []
@@ -247,7 +369,8 @@ def main(config: dict[str, Any]) -> None:
     due = time.monotonic()
     phase = float(config["phase"])
     while True:
-        heard = requests.wait(0.0 if pending else due - time.monotonic())
+        pause = due - time.monotonic()
+        heard = requests.wait(0.0 if pending else min(pause, LOOK_PAUSE) if rounds.is_awaited() else pause)
         if heard is None:
             return
         if heard:
@@ -258,42 +381,30 @@ def main(config: dict[str, Any]) -> None:
             hz = request.get("hz")
             if isinstance(hz, (int, float)) and 0.1 <= hz <= 5:
                 period = 1.0 / hz
-            if request.get("op") == "raw" and isinstance(request.get("id"), int):
-                pending += _raw_lines(request["id"], workers.get(str(request.get("section"))))
+            pending += _asked(request, workers, rounds)
         if pending:
             _write(pending.pop(0))
         began = time.monotonic()
         if began < due:
+            if rounds.is_awaited():
+                _write(b"".join(rounds.tick(began + period / 2, whole=False)))
             continue
-        _tick(workers, frames, began + period / 2)
+        _write(b"".join(rounds.tick(began + period / 2, whole=True)))
         due = time.monotonic() + period - (time.time() - phase) % period
         if due - began < period / 2:
             due += period
 
 
-def _tick(workers: dict[str, Worker], frames: Frames, until: float) -> None:
-    results: dict[str, tuple[list[Row] | None, str]] = {}
-    for patience in (0.0, until):
-        for name, worker in workers.items():
-            # Late results of the last round first. A slow section (DNS waits a second for its answers) goes out with the next tick.
-            result = worker.take(min(patience, time.monotonic() + 0.02) if worker.section.slow else patience)
-            if result is not None:
-                results[name] = result
-            if not patience:
-                worker.begin()
-    seen: dict[str, list[Row]] = {}
-    errors: dict[str, str] = {}
-    for name, worker in workers.items():
-        rows, error = results.get(name, (None, ""))
-        late = time.monotonic() - worker.began
-        if rows is not None:
-            seen[name] = rows
-        elif error:
-            errors[name] = error
-        elif worker.busy and late > worker.section.deadline + 0.5:
-            errors[name] = f"no answer for {late:.0f} s"
-    for line in frames.frame(seen, errors, time.time()):
-        _write(line)
+def _asked(request: dict[str, Any], workers: dict[str, Worker], rounds: Rounds) -> list[bytes]:
+    """Begins what a request asks for; returns the lines that answer it at once."""
+    ident = request.get("id")
+    if not isinstance(ident, int):
+        return []
+    if request.get("op") == "look":
+        rounds.look(ident)
+    if request.get("op") == "raw":
+        return _raw_lines(ident, workers.get(str(request.get("section"))))
+    return []
 
 
 def _boot_id() -> str:

@@ -17,6 +17,7 @@ KEY_FIELDS = {
     "instance": ("tenant",),
     "rates": ("tenant", "source"),
     "answer": ("address", "zone"),
+    "peer_route": ("prefix",),
 }
 
 

@@ -145,6 +145,7 @@ class _Line(msgspec.Struct, frozen=True):
     id: int | None = None
     n: int = 0
     raw: str = ""
+    look: list[str] | None = None
     more: bool = False
     python: str = ""
     boot: str = ""
@@ -179,6 +180,7 @@ class ProbeStream:
         self._next_id = 0
         self._raw: dict[int, list[str]] = {}
         self._raw_done: dict[int, str] = {}
+        self._looks_done: dict[int, frozenset[str]] = {}
 
     def feed(self, data: bytes, now: float) -> list[Update]:
         """Bytes as they came, in any pieces, at engine time `now` (epoch seconds); returns what they tell.
@@ -225,6 +227,16 @@ class ProbeStream:
         done, self._raw_done = self._raw_done, {}
         return done
 
+    def request_look(self) -> tuple[int, bytes]:
+        """A request to look at every section but DNS now: its number and the bytes to write. The answer comes out of `take_looks`."""
+        self._next_id += 1
+        return self._next_id, msgspec.json.encode({"id": self._next_id, "op": "look"}) + b"\n"
+
+    def take_looks(self) -> dict[int, frozenset[str]]:
+        """Looks that are over, once: by number, the sections that were seen. What `feed` returned until then tells what was seen."""
+        done, self._looks_done = self._looks_done, {}
+        return done
+
     def _spend(self, size: int, now: float) -> None:
         if self._fed_at is not None:
             self._budget = min(_FLOOD_BURST, self._budget + max(0.0, now - self._fed_at) * _FLOOD_RATE)
@@ -240,6 +252,8 @@ class ProbeStream:
             return self._before_hello(line)
         try:
             message = self._decoder.decode(line)
+            if message.id is not None and message.look is not None:
+                return self._look_over(message.id, message.look)
             if message.id is not None:
                 return self._raw_chunk(message)
             if message.s is None:
@@ -265,6 +279,13 @@ class ProbeStream:
         if message.v != 1:
             raise ProbeError(f"probe speaks version {message.v}, not 1")
         self.hello = {"python": printable(message.python, 20), "boot": printable(message.boot, 80)}
+        return []
+
+    def _look_over(self, number: int, sections: list[str]) -> list[Update]:
+        if len(sections) > 1000 or len(self._looks_done) > 1000:
+            raise RowError("too many looks or sections")
+        if number <= self._next_id:
+            self._looks_done[number] = frozenset(s for s in sections if self.tracker.knows(s))
         return []
 
     def _raw_chunk(self, message: _Line) -> list[Update]:

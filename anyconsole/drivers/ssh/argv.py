@@ -13,7 +13,7 @@ from typing import Final, Self
 import msgspec
 
 from anyconsole.errors import AnyconsoleError
-from anyconsole.model.inventory import Inventory, NodeSpec, SshSpec, Vantage
+from anyconsole.model.inventory import Host, Inventory, SshSpec
 
 __all__ = ["Hop", "HopError", "base_options", "find_host", "jump_chain", "resolve_argv", "shell_argv"]
 
@@ -56,16 +56,15 @@ class Hop(msgspec.Struct, frozen=True, kw_only=True):
         return (f"{self.user}@" if self.user else "") + host + (f":{self.port}" if self.port else "")
 
 
-def find_host(inventory: Inventory, name: str) -> NodeSpec | Vantage:
-    """The node or vantage point called `name`. Raises HopError, naming what there is."""
-    hosts: tuple[NodeSpec | Vantage, ...] = (*inventory.nodes, *inventory.vantages)
-    for host in hosts:
+def find_host(inventory: Inventory, name: str) -> Host:
+    """The node, vantage point or looking glass called `name`. Raises HopError, naming what there is."""
+    for host in inventory.hosts:
         if host.name == name:
             return host
-    raise HopError(f"no node or vantage point is called {name!r} in profile {inventory.name!r}")
+    raise HopError(f"no node, vantage point or looking glass is called {name!r} in profile {inventory.name!r}")
 
 
-def jump_chain(ssh: SshSpec, host: NodeSpec | Vantage) -> tuple[Hop, ...] | None:
+def jump_chain(ssh: SshSpec, host: Host) -> tuple[Hop, ...] | None:
     """The profile's jump chain to `host`, outermost first. () forbids any jump, None leaves it to the user's ssh configuration."""
     if host.jump is not None:
         return tuple(Hop.parse(jump, ssh.user) for jump in host.jump)

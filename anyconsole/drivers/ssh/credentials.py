@@ -7,6 +7,7 @@ only as long as the login, so that a cancelled login can't leave a shared conver
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -16,9 +17,10 @@ from typing import Final
 import asyncssh
 import msgspec
 
+from anyconsole.drivers.ssh.fault import plain
 from anyconsole.drivers.ssh.resolve import Endpoint, Stamp, stamp_of
 
-__all__ = ["Identities", "Keyring"]
+__all__ = ["Identities", "Keyring", "key_name"]
 
 AGENT_DEADLINE: Final = 5.0
 
@@ -29,6 +31,17 @@ class Identities(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[asyncssh.SSHKeyPair | asyncssh.SSHKey, ...] = ()
     certificates: tuple[asyncssh.SSHCertificate, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def key_pairs(self) -> Sequence[asyncssh.SSHKeyPair]:
+        """The keys, those with a certificate with and without it."""
+        return asyncssh.load_keypairs(list(self.keys), certlist=list(self.certificates)) if self.keys else ()
+
+
+def key_name(key: asyncssh.SSHKeyPair) -> str:
+    """Whose key it is: its comment, else its SHA256 fingerprint."""
+    comment = plain((key.get_comment_bytes() or b"").decode("utf-8", "replace"), 100)
+    digest = hashlib.sha256(key.key_public_data).digest()
+    return comment or "SHA256:" + base64.b64encode(digest).decode("ascii").rstrip("=")
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True):

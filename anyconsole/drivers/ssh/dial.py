@@ -9,19 +9,19 @@ import asyncio
 import logging
 import random
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import asyncssh
 
-from anyconsole.drivers.ssh.credentials import Identities, Keyring
+from anyconsole.drivers.ssh.credentials import Identities, Keyring, key_name
 from anyconsole.drivers.ssh.fault import Fault, SshError, Stage, classify, plain
 from anyconsole.drivers.ssh.hostkeys import HostKeyBook, Offer, offered_algorithms, public_key
 from anyconsole.drivers.ssh.proxy import ProxyCommand
 from anyconsole.drivers.ssh.resolve import Endpoint
 
-__all__ = ["Dialer", "Slots"]
+__all__ = ["OPERATOR_KEY", "Dialer", "Slots"]
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,10 @@ HANDSHAKES_PER_JUMP: Final = 10
 PATIENCE: Final = 1.0
 NODE_KEEPALIVE: Final = (15.0, 2)
 JUMP_KEEPALIVE: Final = (3.0, 2)
+
+
+OPERATOR_KEY: Final = "operator_key"
+"""Extra info of a connection: the name of the key that logged us in."""
 
 
 class Slots:
@@ -114,6 +118,7 @@ class Dialer:
         trust = self.book.trust(endpoint)
         client.trusted = frozenset(e.key for e in trust.keys) - frozenset(e.key for e in trust.revoked)
         client.authorities = frozenset(e.key for e in trust.authorities)
+        client.keys = iter(identities.key_pairs())
         revoked = [key for key in map(public_key, trust.revoked) if key] if trust.authorities else []
         return await asyncssh.connect(
             endpoint.host,
@@ -125,8 +130,9 @@ class Dialer:
             config=[],
             options=self._shared_options(endpoint, is_jump=is_jump),
             client_factory=lambda: client,
-            client_keys=list(identities.keys) or None,
-            client_certs=list(identities.certificates),
+            # The client hands them out one by one: so it knows which of them was taken.
+            client_keys=None,
+            client_certs=(),
             known_hosts=([], [], revoked),
             server_host_key_algs=offered_algorithms(trust, endpoint.host_key_algorithms),
             # Connections that were opened together must not all rekey together an hour later.
@@ -197,6 +203,8 @@ class _Client(asyncssh.SSHClient):
         self.offer: Offer | None = None
         self.connected = False
         self.proxy: ProxyCommand | None = None
+        self.keys: Iterator[asyncssh.SSHKeyPair] = iter(())
+        self._key: asyncssh.SSHKeyPair | None = None
         self._conn: asyncssh.SSHClientConnection | None = None
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
@@ -206,6 +214,14 @@ class _Client(asyncssh.SSHClient):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         if self.proxy is not None:
             self.proxy.stop()
+
+    def public_key_auth_requested(self) -> asyncssh.SSHKeyPair | None:
+        self._key = next(self.keys, None)
+        return self._key
+
+    def auth_completed(self) -> None:
+        if self._conn is not None and self._key is not None:
+            self._conn.set_extra_info(**{OPERATOR_KEY: key_name(self._key)})
 
     def greeted(self) -> bool:
         """True once the server has sent its version line."""

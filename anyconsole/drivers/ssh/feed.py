@@ -14,7 +14,7 @@ from typing import Final, Protocol, TypeAlias
 import asyncssh
 
 from anyconsole.drivers.probe.bundle import bootstrap
-from anyconsole.drivers.probe.config import probe_config, row_count, section_names, vantage_config
+from anyconsole.drivers.probe.config import host_config, row_count, section_names
 from anyconsole.drivers.probe.stream import (
     MAX_FACTS,
     FactTracker,
@@ -25,7 +25,7 @@ from anyconsole.drivers.probe.stream import (
 )
 from anyconsole.drivers.ssh.fault import Fault, Lost, SshError, plain
 from anyconsole.drivers.ssh.poll_feed import PollFeed
-from anyconsole.model.inventory import Inventory, NodeSpec, Vantage
+from anyconsole.model.inventory import Host, Inventory
 
 __all__ = ["Feed", "Feeds", "HostFeed", "ProbeFeed", "Received", "probe_feeds"]
 
@@ -61,8 +61,14 @@ class Feed(Protocol):
     async def raw(self, section: str) -> str:
         """What the daemon behind `section` said last. Raises SshError."""
 
+    async def look(self) -> frozenset[str]:
+        """Look at every section but DNS at once; returns those that were seen in a round that began after the call.
 
-Feeds: TypeAlias = Callable[[NodeSpec | Vantage, asyncssh.SSHClientConnection, Received], Feed]
+        What was seen has been delivered when it returns. Raises SshError; how long it may take is for the caller to say.
+        """
+
+
+Feeds: TypeAlias = Callable[[Host, asyncssh.SSHClientConnection, Received], Feed]
 
 
 def probe_feeds(inventory: Inventory) -> Feeds:
@@ -70,8 +76,8 @@ def probe_feeds(inventory: Inventory) -> Feeds:
     # One per host for good: what vanished while a host was out of reach is then seen to be gone.
     trackers: dict[str, FactTracker] = {}
 
-    def start(host: NodeSpec | Vantage, connection: asyncssh.SSHClientConnection, received: Received) -> Feed:
-        config = probe_config(inventory, host) if isinstance(host, NodeSpec) else vantage_config(inventory, host)
+    def start(host: Host, connection: asyncssh.SSHClientConnection, received: Received) -> Feed:
+        config = host_config(inventory, host)
         command, program = bootstrap(config)
         if (tracker := trackers.get(host.name)) is None:
             # Room for a plugin's few rows of its own, none for a node that fills our memory.
@@ -110,6 +116,7 @@ class ProbeFeed(asyncssh.SSHClientSession[bytes]):
         self._ended = asyncio.Event()
         self._stderr_bytes = 0
         self._questions: dict[int, asyncio.Future[str]] = {}
+        self._looks: dict[int, asyncio.Future[frozenset[str]]] = {}
 
     @property
     def errors(self) -> Mapping[str, str]:
@@ -137,6 +144,8 @@ class ProbeFeed(asyncssh.SSHClientSession[bytes]):
             channel.abort()
             for question in self._questions.values():
                 question.cancel()
+            for look in self._looks.values():
+                look.cancel()
         if self._error is not None:
             raise self._error
         if self._exit_status is None:
@@ -164,6 +173,23 @@ class ProbeFeed(asyncssh.SSHClientSession[bytes]):
         if question.cancelled():
             raise Lost(f"{self._name}: connection lost before raw {section} came")
         return question.result()
+
+    async def look(self) -> frozenset[str]:
+        """Let the probe look now. Raises SshError."""
+        # Before the hello its input is still the program.
+        if self._channel is None or self._channel.is_closing() or self._stream.hello is None:
+            raise Lost(f"{self._name}: the probe isn't running")
+        number, request = self._stream.request_look()
+        seen: asyncio.Future[frozenset[str]] = asyncio.get_running_loop().create_future()
+        self._looks[number] = seen
+        try:
+            self._channel.write(request)
+            await asyncio.wait({seen})
+        finally:
+            del self._looks[number]
+        if seen.cancelled():
+            raise Lost(f"{self._name}: connection lost before it was looked at")
+        return seen.result()
 
     # --- called by asyncssh
 
@@ -215,6 +241,9 @@ class ProbeFeed(asyncssh.SSHClientSession[bytes]):
                 question.set_result(text)
         if updates or self._stream.frames != frames:
             self._received(updates)
+        for number, sections in self._stream.take_looks().items():
+            if (look := self._looks.get(number)) is not None and not look.done():
+                look.set_result(sections)
         if self._stream.hello is None or self._channel is None or self._channel.is_closing():
             return
         # The probe speaks every second, so this is where its keep-alives go out, without a timer per host.
@@ -260,3 +289,7 @@ class HostFeed:
     async def raw(self, section: str) -> str:
         """What the daemon behind `section` said last. Raises SshError."""
         return await self._feed.raw(section)
+
+    async def look(self) -> frozenset[str]:
+        """Look at every section but DNS at once. Raises SshError."""
+        return await self._feed.look()

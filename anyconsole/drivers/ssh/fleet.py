@@ -1,4 +1,4 @@
-"""The fleet over SSH: a link to every node and vantage point, and everything one can ask of a host.
+"""The fleet over SSH: a link to every node, vantage point and looking glass, and everything one can ask of a host.
 
 `run` owns all tasks. What hosts say goes to `emit`, on the event loop, as it arrives; nothing is queued here.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Final
 
@@ -24,7 +24,7 @@ from anyconsole.drivers.ssh.link import Emit, NodeLink, Shared
 from anyconsole.drivers.ssh.process import DaemonThreads, quiet_libraries, raise_file_limit
 from anyconsole.drivers.ssh.resolve import Resolver
 from anyconsole.drivers.ssh.tunnels import Trouble, Tunnel, Tunnels
-from anyconsole.model.inventory import Inventory, NodeSpec, Vantage
+from anyconsole.model.inventory import Inventory
 
 __all__ = ["SshFleet"]
 
@@ -34,6 +34,7 @@ FIRST_WAVE: Final = 30.0
 LOOKUPS: Final = 16
 CLOSE_DEADLINE: Final = 2.0
 TAIL_PATIENCE: Final = 3.0
+LOOK_PAUSE: Final = 0.2
 
 
 class SshFleet:
@@ -54,15 +55,14 @@ class SshFleet:
         self._runner: asyncio.Task[object] | None = None
 
     async def run(self) -> None:
-        """Connect to all nodes and vantage points and keep them connected until cancelled."""
+        """Connect to all hosts and keep them connected until cancelled."""
         raise_file_limit()
         asyncio.get_running_loop().set_default_executor(DaemonThreads(LOOKUPS))
         self._runner = asyncio.current_task()
         try:
             async with asyncio.TaskGroup() as tasks:
                 shared = self._share(tasks)
-                hosts: tuple[NodeSpec | Vantage, ...] = (*self._inventory.nodes, *self._inventory.vantages)
-                self._links = {host.name: NodeLink(host, shared) for host in hosts}
+                self._links = {host.name: NodeLink(host, shared) for host in self._inventory.hosts}
                 for link in self._links.values():
                     tasks.create_task(link.run(), name=f"link {link.name}")
                 tasks.create_task(self._sweep(), name="ssh sweep")
@@ -97,11 +97,44 @@ class SshFleet:
             raise SshError(Fault.PROBE, f"{node}: the probe isn't running")
         return await link.feed.raw(section)
 
+    async def look(self, nodes: Collection[str], timeout: float) -> set[str]:  # noqa: ASYNC109 - one for all of them
+        """Look at nodes afresh: what was read was read after this call began, and has been emitted when it returns.
+
+        Covers the host, speakers and instances; zone serials and DNS answers come at their own pace.
+
+        Args:
+            nodes: Which nodes.
+            timeout: Seconds; a node that needs longer delays no other one.
+
+        Returns:
+            The nodes of which every speaker was seen; an instance that could not be seen keeps its older evidence and its age.
+        """
+        seen: set[str] = set()
+
+        async def look_at(name: str) -> None:
+            speakers = {speaker.name for speaker in self._inventory.node(name).speakers}
+            with suppress(TimeoutError, OSError, SshError, asyncssh.Error):
+                async with asyncio.timeout(timeout):
+                    # On a busy node a round may miss its deadline; the next one may not.
+                    while not speakers <= await self._link(name).look():  # noqa: ASYNC110 - each look is an event
+                        await asyncio.sleep(LOOK_PAUSE)
+                seen.add(name)
+
+        async with asyncio.TaskGroup() as tasks:
+            for name in {n.name for n in self._inventory.nodes}.intersection(nodes):
+                tasks.create_task(look_at(name), name=f"look {name}")
+        return seen
+
+    def operator_key(self, node: str) -> str:
+        """The comment (else the SHA256 fingerprint) of the key that logged us in to a host; "" where it isn't known."""
+        link = self._links.get(node)
+        return link.operator_key if link is not None else ""
+
     async def execute(self, node: str, argv: Sequence[str], timeout: float, stdin: bytes = b"") -> Completed:  # noqa: ASYNC109
         """Run one command on a host as the profile's user, through its login shell, each word quoted.
 
         Args:
-            node: A node or vantage point.
+            node: A node, vantage point or looking glass.
             argv: The command; no shell reads it.
             timeout: Seconds until the command is stopped.
             stdin: What it reads.
@@ -168,7 +201,7 @@ class SshFleet:
 
     def _link(self, node: str) -> NodeLink:
         if (link := self._links.get(node)) is None:
-            raise SshError(Fault.LOST, f"{node}: no such node or vantage point, or the fleet isn't running")
+            raise SshError(Fault.LOST, f"{node}: no such host, or the fleet isn't running")
         return link
 
     def _cut(self) -> None:

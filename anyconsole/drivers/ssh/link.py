@@ -18,14 +18,14 @@ import asyncssh
 import msgspec
 
 from anyconsole.drivers.probe.stream import Update
-from anyconsole.drivers.ssh.dial import Dialer
+from anyconsole.drivers.ssh.dial import OPERATOR_KEY, Dialer
 from anyconsole.drivers.ssh.fault import POLICY, Fault, Lost, SshError, Stage, classify, plain
 from anyconsole.drivers.ssh.feed import Feed, Feeds
 from anyconsole.drivers.ssh.resolve import Endpoint, Resolver
 from anyconsole.drivers.ssh.retry import Attempts
 from anyconsole.drivers.ssh.tunnels import Trouble, Tunnel, Tunnels
 from anyconsole.model.facts import Link, LinkState
-from anyconsole.model.inventory import NodeSpec, PollSpec, Vantage
+from anyconsole.model.inventory import Host, PollSpec
 
 __all__ = ["Emit", "NodeLink", "Shared"]
 
@@ -56,9 +56,9 @@ class _JumpLost(Exception):  # noqa: N818 - says what happened, never leaves thi
 
 
 class NodeLink:
-    """The connection to one node or vantage point."""
+    """The connection to one host."""
 
-    def __init__(self, host: NodeSpec | Vantage, shared: Shared) -> None:
+    def __init__(self, host: Host, shared: Shared) -> None:
         self.name = host.name
         self.settled = asyncio.Event()
         self._operations = asyncio.Semaphore(OPERATIONS)
@@ -161,6 +161,23 @@ class NodeLink:
     def retry(self) -> None:
         """Try again now: what it waited for may have changed."""
         self._attempts.poke()
+
+    async def look(self) -> frozenset[str]:
+        """Look at every section but DNS now; returns those that were seen, after they were emitted. Raises SshError."""
+        feed = self.feed
+        if feed is None:
+            self.connection  # noqa: B018 - raises, saying why there is no connection
+            raise SshError(Fault.PROBE, f"{self.name}: the probe isn't running")
+        seen = await feed.look()
+        # Once a connection is given up, what still comes over it is not emitted any more.
+        if feed is not self.feed or self._failure is not None:
+            raise Lost(f"{self.name}: connection lost while it was looked at")
+        return seen
+
+    @property
+    def operator_key(self) -> str:
+        """The key that logged us in: its comment, else its fingerprint; "" if there is no connection."""
+        return "" if self._connection is None else str(self._connection.get_extra_info(OPERATOR_KEY, ""))
 
     def abort(self) -> None:
         """Cut the connection without waiting for anybody."""

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import asyncssh
 
-from anyconsole.drivers.ask import Ask, CollectError, Reply, Row, Run
+from anyconsole.drivers.ask import FRESH, Ask, CollectError, Reply, Row, Run
 from anyconsole.drivers.parse_error import ParseError
 from anyconsole.drivers.probe.collect import Section, sections
 from anyconsole.drivers.probe.facts_of import RowError
 from anyconsole.drivers.probe.stream import FactTracker, Update
-from anyconsole.drivers.ssh.fault import Fault, SshError, plain
+from anyconsole.drivers.ssh.fault import Fault, Lost, SshError, plain
 from anyconsole.drivers.ssh.node_transport import NodeTransport
 
 __all__ = ["PollFeed"]
@@ -52,31 +53,70 @@ class PollFeed:
         self._heard: dict[str, list[tuple[Ask, Reply]]] = {}
         self._clock_offset = 0.0
         self._clock_due = 0.0
+        self._looks: list[asyncio.Future[frozenset[str]]] = []
+        self._look_wanted = asyncio.Event()
 
     async def run(self) -> None:
         """Poll until the connection is lost. Always raises."""
-        while True:
-            began = time.monotonic()
-            if began >= self._clock_due:
-                self._clock_due = began + CLOCK_EVERY
-                await self._read_clock()
-            for section in self._sections:
+        on_demand = [s for s in self._sections if s.on_demand]
+        others = [s for s in self._sections if not s.on_demand]
+        try:
+            while True:
+                began = time.monotonic()
+                # Whoever asks from here on waits for the next round: of this one, some part may be over by then.
+                asked, self._looks = self._looks, []
+                self._look_wanted.clear()
                 try:
-                    rows = await self._round(section)
-                    if rows is None:
-                        continue
-                    updates = self._tracker.replace(section.name, rows, time.time(), self._clock_offset)
-                except (CollectError, ParseError, RowError) as error:
-                    self.errors[section.name] = plain(str(error))
-                except SshError:
+                    if began >= self._clock_due:
+                        self._clock_due = began + CLOCK_EVERY
+                        await self._read_clock()
+                    seen = frozenset([s.name for s in on_demand if await self._poll(s, fresh=bool(asked))])
+                except BaseException:
+                    self._looks += asked
                     raise
-                except Exception as error:  # noqa: BLE001 - a bug in one section must not end the others; it is shown as its error
-                    self._states[section.name].clear()
-                    self.errors[section.name] = plain(repr(error))
-                else:
-                    self.errors.pop(section.name, None)
-                    self._received(updates)
-            await asyncio.sleep(max(0.1, self._period - (time.monotonic() - began)))
+                for look in asked:
+                    if not look.done():
+                        look.set_result(seen)
+                if not self._looks:
+                    for section in others:
+                        await self._poll(section)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.1, self._period - (time.monotonic() - began))):
+                        await self._look_wanted.wait()
+        finally:
+            for look in self._looks:
+                look.cancel()
+
+    async def look(self) -> frozenset[str]:
+        """Look at every section but DNS in a round that begins now, or when the present one is over. Raises SshError."""
+        look: asyncio.Future[frozenset[str]] = asyncio.get_running_loop().create_future()
+        self._looks.append(look)
+        self._look_wanted.set()
+        await asyncio.wait({look})
+        if look.cancelled():
+            raise Lost(f"{self._name}: connection lost before it was looked at")
+        return look.result()
+
+    async def _poll(self, section: Section, *, fresh: bool = False) -> bool:
+        """One round of a section; True if it was seen."""
+        self._states[section.name][FRESH] = fresh
+        try:
+            rows = await self._round(section)
+            if rows is None:
+                return False
+            updates = self._tracker.replace(section.name, rows, time.time(), self._clock_offset)
+        except (CollectError, ParseError, RowError) as error:
+            self.errors[section.name] = plain(str(error))
+        except SshError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug in one section must not end the others; it is shown as its error
+            self._states[section.name].clear()
+            self.errors[section.name] = plain(repr(error))
+        else:
+            self.errors.pop(section.name, None)
+            self._received(updates)
+            return True
+        return False
 
     async def raw(self, section: str) -> str:
         """What was asked of a section in its last round, and what came back. Raises SshError."""

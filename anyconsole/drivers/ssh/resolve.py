@@ -24,7 +24,7 @@ import msgspec
 
 from anyconsole.drivers.ssh.argv import Hop, HopError, jump_chain, resolve_argv
 from anyconsole.drivers.ssh.fault import Fault, SshError, plain
-from anyconsole.model.inventory import NodeSpec, SshSpec, Vantage
+from anyconsole.model.inventory import Host, SshSpec
 
 __all__ = ["Endpoint", "Resolver", "Stamp", "config_files", "endpoint_from", "parse_answer", "stamp_of"]
 
@@ -83,8 +83,8 @@ class Resolver:
         self._stamp: Stamp | None = None
         self._checked = 0.0
 
-    async def resolve(self, host: NodeSpec | Vantage) -> Endpoint:
-        """The endpoint of a node or vantage point.
+    async def resolve(self, host: Host) -> Endpoint:
+        """The endpoint of a host.
 
         Raises:
             SshError: The name is not allowed, or `ssh -G` failed, timed out or describes an endless chain of jumps.

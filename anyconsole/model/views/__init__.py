@@ -1,4 +1,4 @@
-"""The views: fleet, tenants, BGP, announcements, catchment, health and queries, as tables over the store.
+"""The views: fleet, tenants, BGP, announcements, catchment, health, queries and drains, as tables over the store.
 
 Screen and command line show these same rows. A view derives everything from facts and verdicts at the moment it is asked.
 """
@@ -8,6 +8,7 @@ from anyconsole.model.table import View
 from anyconsole.model.views.announcements import ANNOUNCEMENTS
 from anyconsole.model.views.bgp import bgp_view
 from anyconsole.model.views.catchment import CATCHMENT, catchment, node_of_nsid
+from anyconsole.model.views.drains import DRAINS
 from anyconsole.model.views.fleet import FLEET
 from anyconsole.model.views.health import HEALTH
 from anyconsole.model.views.qps import QPS, spark
@@ -16,6 +17,7 @@ from anyconsole.model.views.tenants import TENANTS
 __all__ = [
     "ANNOUNCEMENTS",
     "CATCHMENT",
+    "DRAINS",
     "FLEET",
     "HEALTH",
     "QPS",
@@ -30,4 +32,4 @@ __all__ = [
 
 def views(store: FleetStore) -> dict[str, View]:
     """All views by name, in the order of the panes."""
-    return {v.name: v for v in (FLEET, TENANTS, bgp_view(store), ANNOUNCEMENTS, CATCHMENT, HEALTH, QPS)}
+    return {v.name: v for v in (FLEET, TENANTS, bgp_view(store), ANNOUNCEMENTS, CATCHMENT, HEALTH, QPS, DRAINS)}

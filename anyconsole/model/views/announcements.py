@@ -1,11 +1,12 @@
-"""Announcements: the three truths, one row per prefix x session."""
+"""Announcements: the three truths and what has arrived at the peer, one row per prefix x session."""
 
 from __future__ import annotations
 
 from msgspec import structs
 
 from anyconsole.model import verdicts
-from anyconsole.model.facts import Exported, Key
+from anyconsole.model.facts import Export, Exported, Key
+from anyconsole.model.peer_view import PEER_SETTLING, PeerView, contradicts, peer_view
 from anyconsole.model.store import FleetStore
 from anyconsole.model.table import (
     Cell,
@@ -39,6 +40,7 @@ def _announcement_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -
         attributes = " ".join(
             [*export.communities, *([f"med {export.med}"] if export.med else []), *_prepended(export.as_path)]
         )
+    arrived = peer_view(store, spec.name, speaker.name, session, prefix, now)
     answers = {None: "unknown", True: "yes", False: "NO"}[cell.answering]
     return Row(
         key,
@@ -51,12 +53,22 @@ def _announcement_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -
             Cell(str(cell.intent), value=str(cell.intent)),
             Cell(str(cell.exported), value=str(cell.exported)),
             Cell(answers, Level.CRIT if cell.answering is False else Level.NONE, cell.answering),
+            _peer_cell(arrived, export, cell.exported, now),
             age_cell(cell.age, store.inventory.poll.stale),
+            age_cell(arrived.age, store.inventory.poll.stale),
             text_cell(attributes),
+            text_cell(arrived.words, Level.STALE if arrived.seen is Exported.UNKNOWN else Level.NONE),
             reason_cell(cell.verdict, cell.reason),
         ),
         cell.verdict.rank,
     )
+
+
+def _peer_cell(arrived: PeerView, export: Export | None, exported: Exported, now: float) -> Cell:
+    """What the peer has; a warning if that is something else than is sent, once it has had time to arrive."""
+    settled = export is not None and now - export.at > PEER_SETTLING
+    level = Level.WARN if settled and contradicts(exported, arrived) else Level.NONE
+    return Cell(str(arrived.seen), Level.STALE if arrived.seen is Exported.UNKNOWN else level, str(arrived.seen))
 
 
 def _prepended(path: tuple[int, ...]) -> list[str]:
@@ -75,8 +87,11 @@ ANNOUNCEMENTS = View(
         Column(id="intended", title="INTENDED", width=8),
         Column(id="exported", title="EXPORTED", width=11),
         Column(id="answering", title="ANSWERS", width=7),
+        Column(id="at_peer", title="AT PEER", width=11),
         Column(id="age", title="AGE", width=5, right=True),
+        Column(id="at_peer_age", title="PEER AGE", width=8, right=True),
         Column(id="attributes", title="ATTRIBUTES", width=16),
+        Column(id="seen_by", title="SEEN BY", width=16),
         Column(id="reason", title="WHY", width=20),
     ),
     keys=_announcement_keys,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from anyconsole.model import verdicts
+from anyconsole.model.drain_state import disabled_words
 from anyconsole.model.facts import Key, SessionState
 from anyconsole.model.inventory import SessionSpec, SpeakerSpec, Tenant, family_of
 from anyconsole.model.store import FleetStore
@@ -39,6 +40,7 @@ def _session_of(store: FleetStore, key: Key) -> tuple[SpeakerSpec, SessionSpec]:
 
 _CELL_WORDS = {
     Verdict.SERVING: "ann",
+    Verdict.EXPIRED: "expired",
     Verdict.SOFT: "soft",
     Verdict.DRAINED: "drained",
     Verdict.DOWN: "down",
@@ -75,9 +77,11 @@ def _session_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row
         verdict, words, why = Verdict.STALE, "", f"was {status.state} {duration(store.age(status, now))} ago"
     elif status.state is SessionState.ESTABLISHED:
         verdict, words, why = Verdict.SERVING, str(status.state), status.info if status.info != status.state else ""
+    elif status.state is SessionState.ADMIN_DOWN:
+        verdict, words, why = Verdict.DRIFT, str(status.state), disabled_words(session, status)
     else:
         verdict, words, why = Verdict.DOWN, str(status.state), status.info
-    shown = status if verdict in (Verdict.SERVING, Verdict.DOWN) else None
+    shown = status if verdict in (Verdict.SERVING, Verdict.DRIFT, Verdict.DOWN) else None
     cells = [_matrix_cell(store, key, tenant, now, glyphs) for tenant in store.inventory.tenants]
     rank = min([verdict.rank, *(Verdict(c.value).rank for c in cells if isinstance(c.value, str))])
     return Row(

@@ -9,7 +9,14 @@ import pytest
 
 from anyconsole.drivers.plugins import PluginError
 from anyconsole.drivers.probe.collect import sections
-from anyconsole.drivers.probe.config import probe_config, row_count, section_names, vantage_config
+from anyconsole.drivers.probe.config import (
+    glass_config,
+    host_config,
+    probe_config,
+    row_count,
+    section_names,
+    vantage_config,
+)
 from anyconsole.model.inventory import PollSpec, SpeakerSpec
 from tests.drivers.fleet_of_one import INVENTORY, NODE
 
@@ -44,6 +51,17 @@ def test_vantage_point_asks_about_every_tenant_and_looks_at_no_daemon() -> None:
     config = vantage_config(INVENTORY, INVENTORY.vantages[0])
     assert {q["tenant"] for q in config["dns"]["questions"]} == {"de", "nic", "enum", "elsewhere"}
     assert [s.name for s in sections(config)] == ["host", "dns"]
+
+
+def test_looking_glass_is_asked_for_every_service_prefix_and_nothing_else() -> None:
+    glass = INVENTORY.looking_glasses[0]
+    config = host_config(INVENTORY, glass)
+    assert config == glass_config(INVENTORY, glass) == json.loads(json.dumps(config))
+    assert config["routes"]["prefixes"] == [p for t in INVENTORY.tenants for p in t.prefixes]
+    assert (config["routes"]["socket"], config["routes"]["community"]) == ("/run/bird/bird.ctl", "64611:70")
+    assert [s.name for s in sections(config)] == ["routes"]
+    assert section_names(config) == {"routes"}
+    assert row_count(config) == len(config["routes"]["prefixes"])
 
 
 def test_address_is_never_asked_more_than_once_a_second() -> None:

@@ -6,18 +6,19 @@ import contextlib
 import json
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from anyconsole.drivers.ask import CollectError, Collector, Read, State
+from anyconsole.drivers.ask import FRESH, CollectError, Collector, Read, State
 from anyconsole.drivers.probe import main
 from anyconsole.drivers.probe.bundle import bootstrap
 from anyconsole.drivers.probe.collect import Section
 from anyconsole.drivers.probe.config import vantage_config
-from anyconsole.drivers.probe.main import Requests, Worker
+from anyconsole.drivers.probe.main import Frames, Requests, Rounds, Worker
 from tests.drivers.fleet_of_one import INVENTORY
 
 
@@ -147,3 +148,128 @@ def test_probe_is_nice() -> None:
         process.wait(5)
         assert process.stdout is not None
         process.stdout.close()
+
+
+# --- looks
+
+
+class Gate:
+    """A section whose rounds end when the test lets them; each row says what it saw when it began."""
+
+    def __init__(self) -> None:
+        self.truth = "before"
+        self.open = threading.Event()
+        self.open.set()
+        self.begun = threading.Semaphore(0)
+        self.fresh: list[bool] = []
+        self.error = False
+
+    def section(self, name: str = "bird") -> Section:
+        def start(state: State, _now: float) -> Collector:
+            self.fresh.append(state[FRESH])
+            seen = self.truth
+            self.begun.release()
+            self.open.wait(5)
+            if self.error:
+                raise CollectError("denied")
+            yield [Read("/proc/uptime")]
+            return [{"kind": "speaker", "section": name, "speaker": name, "saw": seen}]
+
+        return Section(name, start, 0.5)
+
+
+def rounds_of(*sections: Section) -> Rounds:
+    return Rounds({s.name: Worker(s) for s in sections}, Frames(50))
+
+
+def tick(rounds: Rounds, *, whole: bool = False, seconds: float = 2.0) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in rounds.tick(time.monotonic() + seconds, whole=whole)]
+
+
+def test_look_shows_what_is_true_after_it_was_asked_for_and_answers_after_the_frame() -> None:
+    gate = Gate()
+    rounds = rounds_of(gate.section())
+    tick(rounds, whole=True)
+    gate.truth = "after"
+    rounds.look(7)
+    frame, answer = tick(rounds)
+    assert frame["d"][0]["saw"] == "after"
+    assert answer == {"id": 7, "look": ["bird"]}
+    assert gate.fresh == [False, True]
+    assert not rounds.is_awaited()
+
+
+def test_round_that_runs_already_does_not_count_as_a_look() -> None:
+    gate = Gate()
+    rounds = rounds_of(gate.section())
+    gate.open.clear()
+    tick(rounds, whole=True, seconds=0.0)
+    assert gate.begun.acquire(timeout=2)
+    gate.truth = "after"
+    rounds.look(7)
+    assert tick(rounds) == [], "nothing to begin and nothing to tell while the old round runs"
+    gate.open.set()
+    deadline = time.monotonic() + 2
+    told: list[dict[str, Any]] = []
+    while not any("look" in line for line in told):
+        assert time.monotonic() < deadline
+        told += tick(rounds)
+    assert told[-1] == {"id": 7, "look": ["bird"]}
+    saw = [row["saw"] for line in told for row in line.get("d", line.get("f", []))]
+    assert saw[-1] == "after"
+
+
+def test_look_is_answered_without_the_section_that_can_not_be_seen() -> None:
+    good, bad = Gate(), Gate()
+    bad.error = True
+    rounds = rounds_of(good.section("bird"), bad.section("nsd:de"))
+    rounds.look(7)
+    frame, answer = tick(rounds)
+    assert frame["err"] == {"nsd:de": "denied"}
+    assert answer == {"id": 7, "look": ["bird"]}
+
+
+def test_look_gives_up_on_a_stuck_section_and_does_not_wake_the_others_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    good, stuck = Gate(), Gate()
+    stuck.open.clear()
+    rounds = rounds_of(good.section("host"), stuck.section("bird"))
+    rounds.look(7)
+    assert [sorted(line) for line in tick(rounds, seconds=0.1)] == [["d", "ok", "s", "t"]]
+    for _ in range(5):
+        assert tick(rounds, seconds=0.1) == []
+    assert len(good.fresh) == 1
+    monkeypatch.setattr(main, "LOOK_PATIENCE", 0.0)
+    assert tick(rounds, seconds=0.1) == [{"id": 7, "look": ["host"]}]
+    stuck.open.set()
+
+
+def test_failing_section_stays_an_error_in_frames_that_are_not_about_it() -> None:
+    good, bad = Gate(), Gate()
+    bad.error = True
+    rounds = rounds_of(good.section("host"), bad.section("bird"))
+    tick(rounds, whole=True)
+    bad.open.clear()
+    (frame,) = tick(rounds, whole=True, seconds=0.1)
+    assert frame["err"] == {"bird": "denied"}
+    bad.open.set()
+
+
+def test_probe_that_looks_rarely_answers_a_look_at_once() -> None:
+    process, _ = start()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b'{"hz":0.1}\n')
+    process.stdin.flush()
+    json.loads(process.stdout.readline())
+    began = time.monotonic()
+    process.stdin.write(b'{"id":9,"op":"look"}\n')
+    process.stdin.flush()
+    lines = [json.loads(process.stdout.readline())]
+    while "look" not in lines[-1]:
+        lines.append(json.loads(process.stdout.readline()))
+    assert time.monotonic() - began < 3
+    assert lines[-1] == {"id": 9, "look": ["host"]}
+    assert lines[-2]["ok"] == ["host"]
+    process.stdin.close()
+    assert process.wait(5) == 0
+    process.stdout.close()

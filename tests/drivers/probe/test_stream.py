@@ -149,6 +149,19 @@ def test_client_is_heard_every_ten_seconds() -> None:
     assert [n for n, s in enumerate(sent) if s] == [0, 10, 20]
 
 
+def test_look_is_over_with_the_sections_that_were_asked_for_and_seen() -> None:
+    asked = FactTracker("fra1", frozenset({"bird", "host"}))
+    stream = ProbeStream("fra1", asked)
+    stream.feed(HELLO, T)
+    number, request = stream.request_look()
+    assert json.loads(request) == {"id": number, "op": "look"}
+    updates = stream.feed(line(s=0, d=[SESSION], ok=["bird"]) + line(id=number, look=["bird", "invented"]), T)
+    assert [type(u) for u in updates] == [SessionStatus, Beat]
+    assert stream.take_looks() == {number: frozenset({"bird"})}
+    stream.feed(line(id=number + 5, look=["bird"]), T)
+    assert stream.take_looks() == {}, "an answer that nobody asked for"
+
+
 def test_login_chatter_before_the_hello_is_ignored_up_to_a_limit() -> None:
     stream = ProbeStream("fra1")
     stream.feed(b"Welcome to fra1\n{}\n" + HELLO, T)
