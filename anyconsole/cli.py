@@ -12,12 +12,14 @@ import os
 import sys
 from collections.abc import Sequence
 
+import msgspec
+
 from anyconsole import __version__
 from anyconsole.errors import AnyconsoleError
 
 __all__ = ["main"]
 
-_VIEWS = ("fleet", "tenants", "bgp", "announcements", "catchment", "health", "qps", "events")
+_VIEWS = ("fleet", "tenants", "bgp", "announcements", "catchment", "health", "qps", "drains", "events")
 _FORMATS = ("table", "json", "csv", "markdown")
 
 
@@ -28,6 +30,12 @@ def _parser() -> argparse.ArgumentParser:
         "--profile",
         metavar="NAME|FILE",
         help="the fleet to watch (default: $ANYCONSOLE_PROFILE)",
+    )
+    parser.add_argument(
+        "--read-only",
+        action="store_true",
+        default=bool(os.environ.get("ANYCONSOLE_READ_ONLY")),
+        help="change nothing, whatever is typed (also: $ANYCONSOLE_READ_ONLY)",
     )
     screen = parser.add_argument_group("the screen")
     screen.add_argument(
@@ -41,11 +49,22 @@ def _parser() -> argparse.ArgumentParser:
 
     show = commands.add_parser("show", help="print a view of the fleet", description="Print one view of the fleet.")
     show.add_argument("view", choices=_VIEWS)
-    show.add_argument("--output", choices=_FORMATS, default="table", help="default: table")
-    show.add_argument("--watch", action="store_true", help="keep running and print every changed row as a line of JSON")
-    show.add_argument(
-        "--wait", type=_seconds, default=10.0, metavar="S", help="wait S seconds at most for all nodes (default: 10)"
+    drains = commands.add_parser(
+        "drains", help="what is drained, by whom, until when", description="What is drained: the same as `show drains`."
     )
+    drains.set_defaults(view="drains")
+    for view in (show, drains):
+        view.add_argument("--output", choices=_FORMATS, default="table", help="default: table")
+        view.add_argument(
+            "--watch", action="store_true", help="keep running and print every changed row as a line of JSON"
+        )
+        view.add_argument(
+            "--wait",
+            type=_seconds,
+            default=10.0,
+            metavar="S",
+            help="wait S seconds at most for all nodes (default: 10)",
+        )
 
     check = commands.add_parser(
         "check",
@@ -57,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     _add_drain(commands)
+    _add_drift(commands)
+    _add_journal(commands)
     from anyconsole.lab import command as lab_command  # noqa: PLC0415 - both are light, and their words are theirs to say
     from anyconsole.profile import command as profile_command  # noqa: PLC0415
 
@@ -66,33 +87,112 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_drain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    for name, what in (("drain", "taking announcements out"), ("undrain", "putting announcements back")):
+    for name, what in (("drain", "take announcements out"), ("undrain", "put announcements back")):
         parser = commands.add_parser(
             name,
-            help=f"plan {what}: exact commands and guards; changes nothing",
-            description=f"The plan of {what}, against the fleet as it is now. Only planning is built: nothing is changed. "
-            "Exit 0 if every guard agrees, 3 if one refuses, 4 if the evidence is not enough.",
+            help=f"{what}, safely",
+            description=f"{what.capitalize()}: plan, guards, confirmation, then step by step, each taken back by its node unless it is "
+            "confirmed. Exit 0 done, 1 failed and rolled back (or stopped on the way: the result says what stays), 2 usage or profile "
+            "error, 3 refused by a guard, 4 evidence insufficient, 5 conflict with another operator.",
         )
-        parser.add_argument("--plan", action="store_true", help="required: print the plan")
-        for scope in ("node", "site", "tenant", "peer"):
+        for scope in ("node", "site", "tenant", "interconnect", "peer"):
             parser.add_argument(
                 f"--{scope}", action="append", default=[], metavar="NAME", help="may be repeated; default: all"
             )
         parser.add_argument("--family", action="append", default=[], choices=("4", "6"), help="default: both")
         if name == "drain":
             level = parser.add_mutually_exclusive_group()
-            level.add_argument("--soft", action="store_true", help="de-prefer (the default)")
-            level.add_argument("--hard", action="store_true", help="withdraw")
-        parser.add_argument("--reason", default="", metavar="TEXT")
-        parser.add_argument("--ticket", default="", metavar="ID")
-        parser.add_argument("--output", choices=("text", "json"), default="text", help="default: text")
+            level.add_argument("--soft", action="store_true", help="de-prefer only")
+            level.add_argument(
+                "--hard",
+                action="store_true",
+                help="withdraw at once; default: soft, then hard when the traffic has left",
+            )
+            parser.add_argument(
+                "--for",
+                dest="lasts",
+                type=_duration,
+                metavar="2h",
+                help="after this it is shown as overdue; nothing is undrained by itself",
+            )
+        _add_change(parser)
+
+
+def _add_drift(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    drift = commands.add_parser(
+        "drift",
+        help="settle what was changed behind the console's back",
+        description="What somebody changed by hand (a session disabled, the drain file edited, another configuration loaded) is either "
+        "wanted (adopt) or not (revert). Both are changes as drains are, with the same exit codes.",
+    )
+    ways = drift.add_subparsers(dest="way", required=True, metavar="adopt|revert")
+    for name, what in (
+        ("adopt", "what is announced now is what is wanted: write it into the drain file"),
+        ("revert", "what the drain file says takes effect again, and what was disabled serves again"),
+    ):
+        parser = ways.add_parser(name, help=what, description=what.capitalize() + ".")
         parser.add_argument(
-            "--wait",
-            type=_seconds,
-            default=10.0,
-            metavar="S",
-            help="wait S seconds at most for all nodes (default: 10)",
+            "--node", action="append", default=[], metavar="NAME", help="may be repeated; default: all that drifted"
         )
+        _add_change(parser)
+
+
+def _add_change(parser: argparse.ArgumentParser) -> None:
+    """What every command takes that changes the fleet."""
+    parser.add_argument("--reason", default="", metavar="TEXT", help="required unless --plan")
+    parser.add_argument("--ticket", default="", metavar="ID")
+    parser.add_argument("--plan", action="store_true", help="only print the plan and what the guards say")
+    parser.add_argument("--yes", action="store_true", help="don't ask for confirmation")
+    parser.add_argument(
+        "--override", action="append", default=[], metavar="GUARD=REASON", help="go on although this guard refuses"
+    )
+    parser.add_argument(
+        "--residual",
+        choices=("stay", "wait", "go"),
+        default="",
+        help="if traffic doesn't leave a soft drain: stay soft (default), wait on, or go hard",
+    )
+    parser.add_argument(
+        "--parallel", type=int, default=1, metavar="N", help="nodes at once, after the first (default: 1)"
+    )
+    parser.add_argument("--output", choices=("text", "json"), default="text", help="default: text")
+    parser.add_argument(
+        "--wait",
+        type=_seconds,
+        default=10.0,
+        metavar="S",
+        help="wait S seconds at most for all nodes (default: 10)",
+    )
+
+
+def _duration(text: str) -> float:
+    units = {"m": 60, "h": 3600, "d": 86400}
+    number, unit = text[:-1], text[-1:]
+    if not number.isdigit() or unit not in units or not 0 < int(number) * units[unit] <= 366 * 86400:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number of minutes, hours or days, as 30m, 2h or 7d")
+    return float(int(number) * units[unit])
+
+
+def _add_journal(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    journal = commands.add_parser(
+        "journal",
+        help="what was changed, by whom and why",
+        description="What was changed through the console on this machine, by this user. Touches no node.",
+    )
+    verbs = journal.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+    show = verbs.add_parser("show", help="list the changes, the newest first, or tell all of one")
+    show.add_argument("id", nargs="?", metavar="ID", help="a change; its last part is enough")
+    show.add_argument("--open", action="store_true", help="only those that were begun and never ended")
+    show.add_argument("--limit", type=_count, metavar="N", help="N changes at most (default: all)")
+    export = verbs.add_parser("export", help="an incident report of one change, ready to paste")
+    export.add_argument("id", nargs="?", metavar="ID", help="default: the last change")
+    export.add_argument("--output", choices=("markdown", "json"), default="markdown", help="default: markdown")
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number, at least 1")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
@@ -146,6 +246,8 @@ def _run(args: argparse.Namespace) -> int:
         print(profile.explain_profiles())
         return 0
     inventory = profile.load_profile(chosen)
+    if args.read_only:
+        inventory = msgspec.structs.replace(inventory, read_only=True, is_locked=True)
     if args.command is None:
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise AnyconsoleError("the console needs a terminal; without one, use `show` (see anyconsole show --help)")
@@ -157,6 +259,16 @@ def _run(args: argparse.Namespace) -> int:
         from anyconsole import drain_command  # noqa: PLC0415
 
         return drain_command.run(inventory, args)
+
+    if args.command == "drift":
+        from anyconsole import drift_command  # noqa: PLC0415
+
+        return drift_command.run(inventory, args)
+
+    if args.command == "journal":
+        from anyconsole import journal_command  # noqa: PLC0415
+
+        return journal_command.run(inventory, args)
 
     from anyconsole import headless  # noqa: PLC0415
 

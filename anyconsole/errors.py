@@ -1,6 +1,6 @@
 """The errors an operator reads: each says what was tried, on which host or in which file, what came back and what to do."""
 
-__all__ = ["AnyconsoleError", "LabError", "ProfileError"]
+__all__ = ["AnyconsoleError", "JournalError", "LabError", "ProfileError"]
 
 
 class AnyconsoleError(Exception):
@@ -13,3 +13,7 @@ class ProfileError(AnyconsoleError):
 
 class LabError(AnyconsoleError):
     """The lab can't be built, found or changed."""
+
+
+class JournalError(AnyconsoleError):
+    """The journal can't be written or read. Nothing may be changed that isn't journalled."""

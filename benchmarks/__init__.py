@@ -1,1 +1,4 @@
-"""What the console costs, measured: `console` on a lab as its user meets it, `views` on paper fleets of any size."""
+"""What the console costs and what it saves, measured.
+
+`console` on a lab as its user meets it, `views` on paper fleets of any size, `drain` the queries that ways of draining lose.
+"""

@@ -21,6 +21,7 @@ from rich.style import Style
 
 from anyconsole.lab import Lab
 from docs.picture import draw_lines
+from tests.e2e.drains import apply_on_screen, plan_on_screen
 from tests.terminal import ENTER, ESCAPE, ScreenCell, Terminal
 
 _SIZE = (150, 38)
@@ -57,7 +58,9 @@ def main() -> int:
             argv = [sys.executable, "-m", "anyconsole", "--profile", str(lab.profile_path)]
             with Terminal(argv, columns=_SIZE[0], rows=_SIZE[1], env={"XDG_STATE_HOME": state}) as terminal:
                 terminal.wait_for("● live", 20)
-                time.sleep(args.seconds * 0.7)
+                time.sleep(args.seconds * 0.5)
+                _drain(terminal, args.output)
+                time.sleep(args.seconds * 0.2)
                 for broken in _BREAKS:
                     lab.break_(*broken)
                 time.sleep(max(5.0, args.seconds * 0.3))
@@ -65,6 +68,20 @@ def main() -> int:
     finally:
         lab.down()
     return 0
+
+
+def _drain(terminal: Terminal, folder: Path) -> None:
+    """Drain a node as an operator would, and take the plan, the change on its way, its end, and the journal."""
+    plan_on_screen(terminal, "D", "fra1", reason="new disks", ticket="CHG4711")
+    _take(terminal, folder / "plan.png")
+    apply_on_screen(terminal)
+    terminal.wait_for("running, 1 of 2 steps done", 20)
+    _take(terminal, folder / "change.png")
+    terminal.wait_for("ended: done", 60)
+    _take(terminal, folder / "done.png")
+    terminal.send(f"{ESCAPE}8")
+    terminal.wait_for(r"Journal\[1\]", 5)
+    _take(terminal, folder / "journal.png")
 
 
 def _take_all(terminal: Terminal, folder: Path) -> None:

@@ -60,15 +60,13 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 class Repair(msgspec.Struct, frozen=True, kw_only=True):
     """Drift of one speaker that a change settles, whether or not an announcement changes with it.
 
-    `file` is true if daemon and drain file agree afterwards. `sessions` were disabled by hand, and come up with the change; `held` too,
-    but they stay disabled.
+    `file` is true if daemon and drain file agree afterwards. `sessions` were disabled by hand, and come up with the change.
     """
 
     node: str
     speaker: str
     file: bool = False
     sessions: tuple[str, ...] = ()
-    held: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -90,7 +88,7 @@ def evaluate(
         unconfirmed: The changes are applied and wait to be confirmed: only what could be lost by confirming is judged.
         unseen: Nodes that could not be looked at afresh; they count as serving nothing.
     """
-    places = tuple(dict.fromkeys((c.node, c.speaker) for c in (*changes, *repairs)))
+    places = tuple(dict.fromkeys([(c.node, c.speaker) for c in changes] + [(r.node, r.speaker) for r in repairs]))
     fleet = _Fleet(store, now, frozenset(unseen), frozenset(places))
     verdicts_ = [rule(fleet, changes) for rule in (_last_announcer, _floor, _sites, _regions)]
     verdicts_.append(_evidence(store, places, now))
@@ -256,7 +254,7 @@ _UNDONE = "; this change ends with a plain `configure`, which enables it again: 
 def _drift(store: FleetStore, places: Collection[_Place], repairs: Collection[Repair], now: float) -> GuardVerdict:
     """Drift would be overwritten, or blamed on this change; what the change itself settles is no obstacle."""
     files = {(r.node, r.speaker) for r in repairs if r.file}
-    settled = {(r.node, r.speaker, session) for r in repairs for session in (*r.sessions, *r.held)}
+    settled = {(r.node, r.speaker, session) for r in repairs for session in r.sessions}
     drifted = []
     for name in dict.fromkeys(node for node, _ in places):
         spec = store.inventory.node(name)

@@ -10,40 +10,68 @@ from typing import Any
 
 import msgspec
 
-from anyconsole.actions.guards import Change, GuardVerdict
+from anyconsole.actions.guards import Change, GuardVerdict, Repair
 from anyconsole.model.table import clock
 
 __all__ = ["Plan", "Step", "document", "render"]
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to do on one host: the exact file and commands, how to take it back, and what will prove it."""
+    """One thing to do on one host: the exact scripts, how to take it back, and what will prove it.
+
+    `apply` makes the change unconfirmed: the host takes it back by itself after `hold` seconds. `confirm` makes it stay, `revert` takes
+    it back at once; all three are POSIX sh. `diff` is what becomes different on the host, in the words of its configuration.
+    `waits_for` says what must be true before it may begin, "" for nothing; `estimate` how long it took here before; `undo` how to take
+    it back once it is confirmed. `serial` is the number by which the host tells that the step is in effect, `serial_before` the one it
+    tells until then.
+    """
 
     host: str
+    part: str = ""
     title: str
-    file: str = ""
-    content: str = ""
-    commands: tuple[str, ...] = ()
+    apply: str
+    confirm: str
+    revert: str
+    hold: int
+    diff: str = ""
+    serial: int = 0
+    serial_before: int = 0
+    waits_for: str = ""
+    estimate: str = ""
     undo: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
-    proof: str = ""
+    repair: Repair | None = None
+    """Drift that it settles."""
+    proof: tuple[str, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """A change as a whole. `made_at` is seconds since the epoch; `remarks` say what was left out of it, and why."""
+    """A change as a whole. `made_at` is seconds since the epoch; `missing` says what belongs into it and can't be planned, and why.
 
+    `action` names what made it ("drain"), `request` is what it was made from, as JSON. Steps of one host are done in their order.
+    `type_to_confirm` is what has to be typed before it may be carried out, "" if a key press is enough.
+    """
+
+    action: str
     title: str
     profile: str
     made_at: float
     reason: str = ""
     ticket: str = ""
+    request: dict[str, Any] = {}
+    type_to_confirm: str = ""
     steps: tuple[Step, ...] = ()
-    remarks: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     @property
     def changes(self) -> tuple[Change, ...]:
         """All announcements that change, in order of the steps."""
         return tuple(change for step in self.steps for change in step.changes)
+
+    @property
+    def repairs(self) -> tuple[Repair, ...]:
+        """All drift that it settles; the guards are to be told of it."""
+        return tuple(step.repair for step in self.steps if step.repair is not None)
 
 
 def document(plan: Plan, guards: Sequence[GuardVerdict]) -> dict[str, Any]:
@@ -59,21 +87,22 @@ def render(plan: Plan, guards: Sequence[GuardVerdict]) -> str:
 def _lines(plan: Plan, guards: Sequence[GuardVerdict]) -> Iterator[str]:
     about = "".join(f", {word}" for word in (plan.ticket, plan.reason) if word)
     yield f"PLAN  {plan.title}  (profile {plan.profile}, made {clock(plan.made_at)} UTC{about})"
-    yield from (f"  note: {remark}" for remark in plan.remarks)
+    yield from (f"  MISSING  {what}" for what in plan.missing)
     for number, step in enumerate(plan.steps, start=1):
         yield ""
         yield f"{number}. {step.host}: {step.title}"
-        if step.file:
-            yield f"   write {step.file}:"
-            yield from (f"     {line}" for line in step.content.splitlines())
-        yield from (f"   run   {command}" for command in step.commands)
-        yield from (f"   undo  {command}" for command in step.undo)
+        if step.waits_for:
+            yield f"   waits for {step.waits_for}"
+        if step.estimate:
+            yield f"   took  {step.estimate}"
         for change in step.changes:
             where = f"{change.tenant} {change.prefix} on {change.session} ({change.peer})"
             yield f"   {where}: {change.before} -> {change.after}, now {change.exported}"
-        if step.proof:
-            yield f"   proof {step.proof}"
-    if not plan.steps:
+        yield from (f"   diff  {line}" for line in step.diff.splitlines())
+        yield from (f"   proof {proof}" for proof in step.proof)
+        yield f"   undo  by itself after {step.hold} s, unless it is confirmed"
+        yield from (f"   undo  {way}" for way in step.undo)
+    if not plan.steps and not plan.missing:
         yield ""
         yield "Nothing to change: every announcement is as wanted already."
     yield ""
@@ -81,3 +110,8 @@ def _lines(plan: Plan, guards: Sequence[GuardVerdict]) -> Iterator[str]:
     for guard in guards:
         override = " (can be overridden with a reason)" if guard.refuses and guard.overridable else ""
         yield f"  {guard.outcome.upper():<8} {guard.name}: {guard.numbers}{override}"
+    for number, step in enumerate(plan.steps, start=1):
+        for name, script in (("apply", step.apply), ("confirm", step.confirm), ("revert", step.revert)):
+            yield ""
+            yield f"SCRIPT {number} {name}, on {step.host}"
+            yield from (f"  {line}" for line in script.splitlines())

@@ -5,34 +5,65 @@ What is staged there never counts as committed: any plain `configure`, reboot or
 believe no exit code and no reply of birdc: the serial in the daemon's memory, asked for again, decides. `configure undo` is a toggle and
 `configure confirm` may confirm somebody else's change, so neither is ever used. BIRD 1.6 can't say whether a change is unconfirmed; there
 it is one if the daemon runs the staged serial and the drain file has another.
+
+Where drift is settled the drain file is known to say something else, or sessions were disabled by hand, which any `configure` enables. Then
+taking back can't be left to the drain file: what ran before is staged and configured, and those sessions are disabled again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
+import msgspec
+
 from anyconsole.drivers.transaction import CellChange, DrainState, Ended, Transaction
 from anyconsole.model.inventory import SpeakerSpec
 
-__all__ = ["drain_file", "transaction"]
+__all__ = ["NO_SERIAL", "drain_file", "transaction"]
 
 Pair = tuple[int, int]
 
+NO_SERIAL = -1
+"""In place of the serial of a drain file that is missing, or has none that can be read."""
+
 
 def transaction(
-    speaker: SpeakerSpec, before: DrainState, after: DrainState, cells: Sequence[CellChange], hold: int
+    speaker: SpeakerSpec,
+    before: DrainState,
+    after: DrainState,
+    cells: Sequence[CellChange],
+    hold: int,
+    *,
+    disk: int | None = None,
+    disabled: Sequence[str] = (),
 ) -> Transaction:
     """The scripts that lead one BIRD from `before` to `after`. They run as a user who may write the drain file's folder.
+
+    Args:
+        speaker: Where.
+        before: What the daemon runs.
+        after: What it is to run, and what the drain file is to say.
+        cells: The announcements that change.
+        hold: Seconds until it is taken back unless it is confirmed.
+        disk: The serial that the drain file has, where it is known not to say `before`; what else it says is overwritten.
+        disabled: Sessions that were disabled by hand: they come up with `after`, and are disabled again if it is taken back.
 
     Raises:
         ValueError: A serial, pair, path, note or `hold` that can't be written into BIRD's configuration or the scripts as it is.
     """
+    before = msgspec.structs.replace(before, note=before.note if _is_plain(before.note) else "")
     _check(speaker, before, after, hold)
+    if wrong := [name for name in disabled if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None]:
+        raise ValueError(f"not a name of a session in BIRD: {wrong[0]!r}")
+    if disk is not None and (disk == after.serial or not NO_SERIAL <= disk < 1 << 34):
+        raise ValueError(f"the drain file can't have serial {disk} where {after.serial} is to be written")
     folder, _, name = speaker.drain_file.rpartition("/")
     text = drain_file(after.serial, after.note, after.hard, after.soft)
+    was = drain_file(before.serial, before.note, before.hard, before.soft)
     values = {
         "before": before.serial,
         "after": after.serial,
@@ -41,6 +72,10 @@ def transaction(
         "file": name,
         "socket": speaker.socket,
         "digest": hashlib.sha256(text.encode()).hexdigest(),
+        "on_disk": before.serial if disk is None else "" if disk == NO_SERIAL else disk,
+        "differs": "" if disk is None else name,
+        "disabled": " ".join(disabled),
+        "was": was if disk is not None or disabled else "",
     }
     exported = " ".join(f"{key}={shlex.quote(str(value))}" for key, value in values.items())
     head = f"# BIRD, {len(cells)} announcements, serial {before.serial} -> {after.serial}\nexport {exported}\n"
@@ -49,7 +84,7 @@ def transaction(
         confirm=head + _prelude("-w 5") + _CONFIRM,
         revert=head + _prelude("-w 5") + _REVERT,
         hold=hold,
-        diff=_diff(speaker.drain_file, drain_file(before.serial, before.note, before.hard, before.soft), text),
+        diff=_diff(speaker.drain_file + ("" if disk is None else ", against what BIRD runs"), was, text),
     )
 
 
@@ -136,8 +171,12 @@ includes() { sed -n 's/^ *include  *"\([^"]*\)".*/\1/p' "$@" 2>/dev/null; }
 edited() {  # files that are newer than what the daemon has read of them
   read_at=$(bird show status | sed -n 's/.*reconfiguration on \([0-9]*-[0-9]*-[0-9]* [0-9:.]*\).*/\1/p')
   set -- bird.conf "$file" $(includes bird.conf)
-  find "$@" $(includes "$@") -newermt "$read_at 1 second" 2>/dev/null | sort -u | paste -sd' ' -
+  find "$@" $(includes "$@") -newermt "$read_at 1 second" 2>/dev/null |
+    sort -u | grep -vxF -e "$known" -e "${known:+$folder/$known}" | paste -sd' ' -
 }
+known=
+is_expected() { [ "$disk" = "$on_disk" ] || [ -z "$on_disk${disk%%[!0-9]*}" ]; }
+disable() { for session in $disabled; do bird disable "$session" >/dev/null; done; }
 settle() {
   for try in $(seq 40); do
     case $(bird show status) in *"in progress"*) sleep 0.2 ;; *) return ;; esac
@@ -161,8 +200,16 @@ _APPLY = _with_statuses(r"""
 pending && end @PENDING@ "somebody's change is unconfirmed: serial $running, $(bird eval DRAIN_NOTE)"
 [ "$running" = "$before" ] || end @STALE@ "BIRD is at serial $running, $(bird eval DRAIN_NOTE); this was planned for $before"
 disk=$(serial_in "$file")
-[ "$disk" = "$running" ] || end @DRIFT@ "BIRD is at serial $running, but $folder/$file says: ${disk:-no serial}"
+is_expected || end @DRIFT@ "BIRD is at serial $running, but $folder/$file says: ${disk:-no serial}"
+for session in $disabled; do
+  case $(bird show protocols "$session") in
+    *" down "*) ;;
+    *) end @STALE@ "$session is not disabled any more; this was planned for a session that is" ;;
+  esac
+done
+known=$differs
 words=$(edited)
+known=
 [ -z "$words" ] || end @DRIFT@ "changed since BIRD read it, and would ride along: $words (in $folder); birdc configure, or put it back"
 [ -e stage.conf ] || end @BAD_CONFIG@ "there is no $folder/stage.conf: bird.conf with drain.stage.conf in place of $file"
 grep -q 'include.*drain\.stage\.conf"' stage.conf || end @BAD_CONFIG@ "$folder/stage.conf does not include drain.stage.conf"
@@ -173,16 +220,33 @@ words=$(write 2>&1 <<'END'
 words=$(bird configure check "\"$folder/stage.conf\"")
 case $words in *"Configuration OK"*) ;; *) end @BAD_CONFIG@ "BIRD refuses $folder/stage.conf: $words" ;; esac
 setsid sh -c '
+  bird() { timeout 10 birdc -s "$socket" "$@"; }
   astray() {
-    kept=$(grep -c "DRAIN_SERIAL *= *$after;" "$file")
-    case $kept-$(timeout 10 birdc -s "$socket" eval DRAIN_SERIAL | tail -n 1) in 0-$after | 1-$before) ;; *) return 1 ;; esac
+    kept=$(cat "$file" | grep -c "DRAIN_SERIAL *= *$after;")
+    found=$kept-$(bird eval DRAIN_SERIAL | tail -n 1)
+    case $found in 0-$after | 1-$before) ;; *) return 1 ;; esac
   }
+  restage() { printf "%s" "$was" >drain.stage.new && mv -f drain.stage.new drain.stage.conf; }
+  follow() {
+    root=
+    if [ -n "$was" ] && [ "$kept" = 0 ]; then
+      restage || return
+      root="\"$folder/stage.conf\""
+    fi
+    bird configure check $root | grep -q "Configuration OK" && bird configure $root
+    [ -z "$root" ] || disable
+  }
+  disable() { for session in $disabled; do bird disable "$session"; done; }
+  # Left in place by the timer of BIRD alone, which enabled the sessions.
+  is_ours() { [ "$(sha256sum <drain.stage.conf)" = "$digest  -" ]; }
   sleep $((hold + 2))
   exec 9<.anyconsole.lock
   for try in $(seq 720); do
-    astray || exit
-    flock -w 60 9 && astray && timeout 10 birdc -s "$socket" configure check | grep -q "Configuration OK" &&
-      timeout 10 birdc -s "$socket" configure
+    if ! astray; then
+      if [ "$found" = "0-$before" ] && is_ours; then disable; fi
+      exit
+    fi
+    flock -w 60 9 && astray && follow
     flock -u 9
     sleep 5
   done
@@ -208,7 +272,7 @@ esac
 words=$(edited)
 [ -z "$words" ] || end @DRIFT@ "nothing was confirmed: changed since BIRD read it, and would ride along: $words (in $folder)"
 if [ "$disk" != "$after" ]; then
-  [ "$disk" = "$before" ] || end @DRIFT@ "nothing was confirmed: $folder/$file does not say serial $before any more: $disk"
+  is_expected || end @DRIFT@ "nothing was confirmed: $folder/$file does not say serial $on_disk any more: $disk"
   is_ours drain.stage.conf || end @DRIFT@ "nothing was confirmed: somebody changed $folder/drain.stage.conf"
   words=$(mv -f drain.stage.conf "$file" 2>&1) || end @CANNOT_WRITE@ "nothing was confirmed: $words"
 fi
@@ -222,23 +286,33 @@ end @DONE@ "confirmed: serial $after, in $folder/$file too"
 """)
 
 # A plain `configure` that fails would end the timer and keep the change: while there is a timer, it is only run where it must succeed.
+# Disabled before and after, a session that comes up with every `configure` has no time to announce what it did not before.
 _REVERT = _with_statuses(r"""
-[ "$running" != "$before" ] || end @DONE@ "taken back already: BIRD is at serial $before"
+[ "$running" != "$before" ] || { disable; end @DONE@ "taken back already: BIRD is at serial $before"; }
 [ "$running" = "$after" ] || end @STALE@ "BIRD is at serial $running, $(bird eval DRAIN_NOTE); that is not this change"
 [ "$(serial_in "$file")" != "$after" ] || end @NOT_PENDING@ "confirmed before: $folder/$file says serial $after; undrain instead"
 if pending; then
   seconds=$(left)
   later="BIRD takes it back by itself in ${seconds:-at most $hold} s"
+  known=${was:+$file}
   words=$(edited)
-  [ "$(serial_in "$file")" = "$before" ] || words=$file
+  [ -n "$was" ] || [ "$(serial_in "$file")" = "$before" ] || words=$file
   [ -z "$words" ] || end @DRIFT@ "$later, not now: changed since BIRD read it, and would ride along: $words (in $folder)"
 else
   later="serial $after stays until that is mended"
 fi
-words=$(bird configure check)
+root=
+if [ -n "$was" ]; then
+  disable
+  words=$({ printf '%s' "$was" >drain.stage.new && mv -f drain.stage.new drain.stage.conf; } 2>&1) ||
+    end @CANNOT_WRITE@ "$later, not now: cannot write $folder/drain.stage.conf: $words"
+  root="\"$folder/stage.conf\""
+fi
+words=$(bird configure check $root)
 case $words in *"Configuration OK"*) ;; *) end @BAD_CONFIG@ "$later; BIRD refuses its own files: $words" ;; esac
-words=$(bird configure)
+words=$(bird configure $root)
 settle
+disable
 running=$(serial)
 [ "$running" = "$before" ] || end @REFUSED@ "BIRD is at serial ${running:-unknown} after: $words"
 end @DONE@ "taken back: serial $after -> $before"

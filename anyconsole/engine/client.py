@@ -12,6 +12,7 @@ import json
 import logging
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections import deque
@@ -20,6 +21,8 @@ from enum import StrEnum
 
 import msgspec
 
+from anyconsole.actions.journal_record import ChangeSummary
+from anyconsole.actions.run import Outcome, Run, RunState
 from anyconsole.engine import frames
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model.events import Event
@@ -61,12 +64,15 @@ class EngineClient:
         self.state = EngineState.STARTING
         self.state_detail = ""
         self.lag = 0.0
+        self.runs: dict[str, Run] = {}
+        self.changes: Sequence[ChangeSummary] = ()
+        self.armed_until = 0.0
         self.pid: int | None = None
         self._listeners: list[Listener] = []
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Queue[frames.Answer]] = {}
         self._writer: asyncio.StreamWriter | None = None
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def listen(self, callback: Listener) -> None:
         """Call `callback` on the loop after every frame and every change of `state`, four times a second at most."""
@@ -106,26 +112,26 @@ class EngineClient:
             _log.warning("engine %s: %s", self.pid, error)
         finally:
             self._fail_waiting("the engine is gone")
+            self._lose_runs()
             self._writer.close()
             self._writer = None
             await self._reap()
         return self._how_it_ended()
 
-    async def _start(self) -> tuple[asyncio.subprocess.Process, socket.socket]:
+    async def _start(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
         """A new engine process and our end of the socket to it. Raises OSError."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         try:
             with theirs:
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-m",
-                    "anyconsole.engine",
-                    str(theirs.fileno()),
+                # Not asyncio's: its transport kills the child when it is collected, and a running change must outlive us.
+                process = await asyncio.to_thread(
+                    subprocess.Popen,
+                    [sys.executable, "-m", "anyconsole.engine", str(theirs.fileno())],
                     pass_fds=(theirs.fileno(),),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.DEVNULL,
-                    stderr=asyncio.subprocess.DEVNULL,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
                     start_new_session=True,  # the terminal's ctrl-c and hang-up are the screen's to handle
                 )
         except BaseException:
@@ -138,13 +144,20 @@ class EngineClient:
         if process is None:
             return
         for number in (None, signal.SIGTERM, signal.SIGKILL):
-            if number is not None and process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.send_signal(number)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_EXIT_TIMEOUT):
-                    await process.wait()
+            if process.poll() is None and self.is_changing:
+                return  # it exits by itself once its changes have come to their end
+            if number is not None:
+                process.send_signal(number)
+            end = time.monotonic() + _EXIT_TIMEOUT
+            while time.monotonic() < end:
+                if process.poll() is not None:
                     return
+                await asyncio.sleep(0.02)
+
+    @property
+    def is_changing(self) -> bool:
+        """True while a change that this console began isn't ended."""
+        return any(run.state is not RunState.ENDED for run in self.runs.values())
 
     def _how_it_ended(self) -> str:
         code = self._process.returncode if self._process else None
@@ -171,11 +184,26 @@ class EngineClient:
             case frames.Delta(updates=updates, events=events, lag=lag):
                 self.lag = lag
                 self.events.extend(events)
+                self.runs.update((run.id, run) for run in frame.runs)
+                self.armed_until = frame.armed_until
+                if frame.changes is not None:
+                    self.changes = frame.changes
                 self._tell(self.store.apply(updates), events)
             case frames.Answer(id=number):
                 queue = self._waiting.get(number)
                 if queue is not None and (frame.done or queue.qsize() < _STREAM_BACKLOG):
                     queue.put_nowait(frame)  # a log that floods a paused view loses lines, not our memory
+
+    def _lose_runs(self) -> None:
+        """The engine died in the middle of these: what became of them is in the journal and on the nodes."""
+        if self._process is None or self._process.poll() is None:
+            return
+        for run in self.runs.values():
+            if run.state is not RunState.ENDED:
+                words = "the engine was lost: nodes take back what was not confirmed; the journal (8) has it as an open change"
+                self.runs[run.id] = msgspec.structs.replace(
+                    run, state=RunState.ENDED, outcome=Outcome.UNKNOWN, words=words, ended_at=time.time(), question=None
+                )
 
     def _fail_waiting(self, why: str) -> None:
         for number, queue in self._waiting.items():
@@ -184,7 +212,7 @@ class EngineClient:
     # --- questions
 
     async def ask(self, op: str, **args: str) -> str:
-        """Ask the engine: raw (node, section), poke (node), shell (node). Raises EngineError."""
+        """Ask the engine; `FleetEngine.ask` has the list. Raises EngineError."""
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT):
                 text = [piece async for piece in self.follow(op, **args)]

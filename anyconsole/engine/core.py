@@ -9,11 +9,16 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 
+import msgspec
+
+from anyconsole.actions.plan import Plan
 from anyconsole.drivers.prometheus import PrometheusDriver
 from anyconsole.drivers.ssh.argv import shell_argv
+from anyconsole.drivers.ssh.execute import Completed
 from anyconsole.drivers.ssh.fleet import SshFleet
+from anyconsole.engine.changes import Changes
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model.events import Event, EventLog
 from anyconsole.model.facts import Beat, Gone, Key, Observation
@@ -63,6 +68,7 @@ class FleetEngine:
         self._new_events: list[Event] = []
         self._fleet = SshFleet(inventory, self.take)
         self._woken = asyncio.Event()
+        self.changes = Changes(self.store, self, self._fleet.operator_key, self._woken.set, clock)
 
     async def run(self) -> None:
         """Watch the fleet until cancelled."""
@@ -70,6 +76,7 @@ class FleetEngine:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._fleet.run(), name="ssh fleet")
                 tasks.create_task(self._sweep(), name="sweep")
+                tasks.create_task(self.changes.follow_journal(), name="journal")
                 if self.inventory.prometheus is not None:
                     driver = PrometheusDriver(self.inventory, self.take, self._fleet.open_tunnel)
                     tasks.create_task(driver.run(), name="prometheus")
@@ -139,10 +146,24 @@ class FleetEngine:
         self._dirty, self._gone, self._beaten, self._new_events = set(), set(), set(), []
         return updates, events
 
+    # --- hands of the runner
+
+    async def execute(self, host: str, script: str, deadline: float) -> Completed:
+        """Run a script on a node. Raises AnyconsoleError: then it may or may not have run."""
+        return await self._fleet.execute(host, ["sh", "-c", script], deadline)
+
+    async def look(self, hosts: Collection[str], deadline: float) -> set[str]:
+        """Look at nodes anew; those whose state, read after this call began, is in the store."""
+        return await self._fleet.look(hosts, deadline)
+
     # --- questions
 
     async def ask(self, op: str, args: dict[str, str]) -> str:
-        """Answer one question: raw (node, section), poke (node), shell (node). Raises AnyconsoleError."""
+        """Answer one question. Raises AnyconsoleError.
+
+        Looking: raw (node, section), poke (node), shell (node), plan (action, request), journal (change).
+        Changing: arm (seconds), start (plan, overrides), cancel (run), answer (run, question, answer), acknowledge (change).
+        """
         match op:
             case "raw":
                 return await self._fleet.raw(args["node"], args["section"])
@@ -151,6 +172,24 @@ class FleetEngine:
                 return ""
             case "shell":
                 return json.dumps(shell_argv(self.inventory, args["node"]))
+            case "plan":
+                return msgspec.json.encode(self.changes.plan(args["action"], args["request"])).decode()
+            case "journal":
+                return await self.changes.report(args["change"])
+            case "acknowledge":
+                return await self.changes.acknowledge(args["change"])
+            case "arm":
+                self.changes.arm(float(args["seconds"]))
+                return ""
+            case "start":
+                overrides = msgspec.json.decode(args["overrides"], type=dict[str, str])
+                return await self.changes.start(msgspec.json.decode(args["plan"], type=Plan), overrides)
+            case "cancel":
+                self.changes.runner(args["run"]).cancel()
+                return ""
+            case "answer":
+                self.changes.runner(args["run"]).answer(int(args["question"]), args["answer"])
+                return ""
             case _:
                 raise AnyconsoleError(f"the engine does not know the question {op!r}")
 

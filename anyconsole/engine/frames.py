@@ -8,6 +8,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from anyconsole.actions.journal_record import ChangeSummary
+from anyconsole.actions.run import Run
 from anyconsole.model.events import Event
 from anyconsole.model.inventory import Inventory
 from anyconsole.model.store import Update
@@ -70,12 +72,18 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class Delta(msgspec.Struct, frozen=True, tag="delta"):
-    """What changed since the last delta. `lag` is how late the engine's loop ran, in seconds."""
+    """What changed since the last delta. `lag` is how late the engine's loop ran, in seconds.
+
+    `armed_until` is epoch seconds, 0 for read-only; `changes` are the journal's summaries, None if there is nothing new.
+    """
 
     at: float
     updates: list[Update]
     events: list[Event]
     lag: float = 0.0
+    runs: list[Run] = []
+    changes: list[ChangeSummary] | None = None
+    armed_until: float = 0.0
 
 
 class Answer(msgspec.Struct, frozen=True, tag="answer"):

@@ -43,16 +43,27 @@ class _Session:
 
     async def send_deltas(self) -> None:
         """Send what changed, four times a second at most; with nothing new only freshness goes out, once a second."""
+        armed_until = None
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await self._engine.changed()
             if self._writer.transport.get_write_buffer_size() < _MAX_UNSENT:
                 updates, events = self._engine.drain()
-                if updates or events:
-                    frames.write(
-                        self._writer, frames.Delta(at=time.time(), updates=updates, events=events, lag=self._engine.lag)
+                runs, changes = self._engine.changes.take_news()
+                armed = self._engine.changes.armed_until
+                if updates or events or runs or changes is not None or armed != armed_until:
+                    armed_until = armed
+                    delta = frames.Delta(
+                        at=time.time(),
+                        updates=updates,
+                        events=events,
+                        lag=self._engine.lag,
+                        runs=runs,
+                        changes=changes,
+                        armed_until=armed,
                     )
+                    frames.write(self._writer, delta)
                     await self._writer.drain()
             await asyncio.sleep(_FRAME_INTERVAL)
 
@@ -108,20 +119,39 @@ async def serve(sock: socket.socket) -> None:
         loop.add_signal_handler(number, stop.set)
 
     async def until_gone(tasks: asyncio.TaskGroup) -> None:
-        reading = tasks.create_task(session.read_questions(reader, tasks), name="questions")
-        stopping = tasks.create_task(stop.wait(), name="signals")
-        await asyncio.wait((reading, stopping), return_when=asyncio.FIRST_COMPLETED)
+        serving = {
+            asyncio.create_task(session.read_questions(reader, tasks), name="questions"),
+            asyncio.create_task(session.send_deltas(), name="deltas"),
+            asyncio.create_task(stop.wait(), name="signals"),
+        }
+        done, left = await asyncio.wait(serving, return_when=asyncio.FIRST_COMPLETED)
+        for task in left:
+            task.cancel()
+        await _finish(engine, stop)
+        for task in done:
+            task.result()  # a fault of ours ends the engine as one, once nothing is half done
         raise _Finished
 
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(engine.run(), name="engine")
-            tasks.create_task(session.send_deltas(), name="deltas")
             tasks.create_task(until_gone(tasks), name="until gone")
     except* (_Finished, ConnectionError):
         _log.info("the screen is gone, the engine exits")
     finally:
         writer.close()
+
+
+async def _finish(engine: FleetEngine, stop: asyncio.Event) -> None:
+    """Let changes come to their end; a signal from now on takes back what is unconfirmed."""
+    stop.clear()
+    finishing = asyncio.create_task(engine.changes.finish(), name="finish changes")
+    stopping = asyncio.create_task(stop.wait(), name="signals")
+    await asyncio.wait((finishing, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if not finishing.done():
+        engine.changes.cancel_all()
+    await finishing
+    stopping.cancel()
 
 
 class _Finished(Exception):  # noqa: N818 - it ends the task group, nothing went wrong

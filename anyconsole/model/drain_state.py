@@ -10,7 +10,7 @@ from anyconsole.model.facts import SessionStatus, SpeakerStatus
 from anyconsole.model.inventory import SessionSpec
 from anyconsole.model.store import FleetStore
 
-__all__ = ["disabled_words", "drain_words", "expired_words", "file_drift", "note_of"]
+__all__ = ["disabled_words", "drain_words", "expired_words", "file_difference", "file_drift", "note_of"]
 
 _FILE_SETTLING = 2.0
 """Seconds, and two looks, for which drain file and daemon must differ: between moving the file and `configure` they do, briefly."""
@@ -46,12 +46,14 @@ def disabled_words(session: SessionSpec, status: SessionStatus) -> str:
 
 def file_drift(store: FleetStore, status: SpeakerStatus) -> str:
     """How the drain file on the node differs from the daemon's memory; "" while it doesn't, or not long enough, or isn't known."""
-    if status.pending or not status.running or status.drain_serial is None or not (words := _difference(store, status)):
-        return ""
+    words = file_difference(store, status)
     return words if store.seen_at(status) - status.at >= _FILE_SETTLING else ""
 
 
-def _difference(store: FleetStore, status: SpeakerStatus) -> str:
+def file_difference(store: FleetStore, status: SpeakerStatus) -> str:
+    """The same at this moment, which may be that of somebody's confirmation."""
+    if status.pending or not status.running or status.drain_serial is None:
+        return ""
     if status.disk_fault:
         return f"drain file: {status.disk_fault}"
     if status.disk_serial is None:

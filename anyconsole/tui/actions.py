@@ -1,7 +1,7 @@
 """The one registry of what an operator can do: bindings, key hints, help, palette and `:` commands are all read from here.
 
-An action is data. `act` is the Textual action it runs; `mutates` is for actions that change the fleet (none exists yet), so that a
-read-only console can refuse, hide and explain them without knowing which they are.
+An action is data. `act` is the Textual action it runs; `mutates` is for actions that change the fleet, so that a read-only console can
+refuse, hide and explain them without knowing which they are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from enum import StrEnum
 
 from textual.binding import Binding
 
-__all__ = ["ACTIONS", "Action", "Context", "Group", "action", "actions_in", "bindings", "commands", "key_label"]
+__all__ = [
+    "ACTIONS", "Action", "Context", "Group", "action", "actions_in", "bindings", "commands", "key_label", "mutating",
+]  # fmt: skip
 
 
 class Context(StrEnum):
@@ -26,6 +28,8 @@ class Context(StrEnum):
     LOG = "logs"
     PROMPT = "filter and command line"
     CHOICE = "lists to choose from"
+    FORM = "dialogs"
+    WATCH = "watching a change"
 
 
 LAYERS: tuple[tuple[Context, ...], ...] = (
@@ -35,6 +39,8 @@ LAYERS: tuple[tuple[Context, ...], ...] = (
     (Context.TEXT, Context.SOURCES, Context.LOG, Context.APP),
     (Context.PROMPT, Context.APP),
     (Context.CHOICE, Context.APP),
+    (Context.FORM, Context.APP),
+    (Context.TEXT, Context.WATCH, Context.APP),
 )
 """Contexts whose keys are live at the same time; within one layer no key may mean two things."""
 
@@ -44,6 +50,7 @@ class Group(StrEnum):
 
     PANES = "Panes"
     LOOK = "Look closer"
+    CHANGE = "Change the fleet"
     VIEW = "Arrange the view"
     MOVE = "Move"
     CONSOLE = "The console"
@@ -62,9 +69,9 @@ class Action:
         keys: Textual's names of its keys; the first is the one that is shown.
         contexts: Where the keys are live.
         command: Its name after `:`, "" if it has none.
-        argument: What the command takes: "", "node", "tenant", "theme", "filter", "sort" or "file".
+        argument: What the command takes: "", "node", "tenant", "theme", "filter", "sort", "file" or "time".
         hint: Its place among the key hints, lower is earlier; 0 is not shown.
-        mutates: It changes the fleet.
+        mutates: It changes the fleet; such an action takes no argument, it asks in a dialog.
         priority: Its keys work even where text is typed.
     """
 
@@ -86,6 +93,7 @@ _MAIN = (Context.MAIN,)
 _TABLE = (Context.TABLE,)
 _TEXT = (Context.TEXT,)
 _ANYWHERE = (Context.APP,)
+_FORM = (Context.FORM,)
 
 
 def _pane(number: str, name: str, explain: str) -> Action:
@@ -108,9 +116,9 @@ ACTIONS: tuple[Action, ...] = (
     _pane("4", "health", "Every name server instance with its chroot, zones and answers."),
     _pane("5", "qps", "Queries per second, as charts and per instance; m changes the charts."),
     _pane("7", "events", "What changed its state, newest first; enter goes to what it is about."),
+    _pane("8", "journal", "Every change that was begun from here, newest first; enter shows its report."),
     Action(
-        id="unbuilt", title="Not built yet", explain="6 load tests and 8 journal are not built yet.", group=Group.PANES,
-        act="unbuilt", keys=("6", "8"),
+        id="unbuilt", title="Not built yet", explain="6 load tests are not built yet.", group=Group.PANES, act="unbuilt", keys=("6",),
     ),
     Action(
         id="node", title="Go to node", explain="Instances and sessions of one node.", group=Group.PANES, act="command('node ')",
@@ -127,6 +135,37 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         id="back", title="Back", explain="Clear the filter, else the marks, else go back.", group=Group.LOOK,
         act="back", keys=("escape", "backspace"), command="back", hint=9,
+    ),
+    Action(
+        id="drain", title="Drain", explain="Take the marked rows, or the one under the cursor, out of service; shows the plan first.",
+        group=Group.CHANGE, act="drain", keys=("D",), command="drain", hint=2, mutates=True,
+    ),
+    Action(
+        id="undrain", title="Undrain", explain="Put these rows back to normal; shows the plan first.",
+        group=Group.CHANGE, act="undrain", keys=("U",), command="undrain", hint=2, mutates=True,
+    ),
+    Action(
+        id="adopt", title="Adopt drift", explain="What this node was told by hand becomes what is intended; shows the plan first.",
+        group=Group.CHANGE, act="adopt", command="adopt", mutates=True,
+    ),
+    Action(
+        id="revert", title="Revert drift", explain="What was intended on this node takes effect again; shows the plan first.",
+        group=Group.CHANGE, act="revert", command="revert", mutates=True,
+    ),
+    Action(
+        id="arm", title="Arm", explain="Lift read-only for a time, such as 15m; the header counts it down.", group=Group.CHANGE,
+        act="command('arm ')", command="arm", argument="time",
+    ),
+    Action(
+        id="disarm", title="Disarm", explain="Read-only again, at once.", group=Group.CHANGE, act="disarm", command="disarm",
+    ),
+    Action(
+        id="changes", title="Watch the change", explain="The change that is running, or the result of the last one.",
+        group=Group.CHANGE, act="changes", keys=("W",), contexts=(Context.MAIN, Context.TEXT), command="changes",
+    ),
+    Action(
+        id="acknowledge", title="Acknowledge", explain="In the journal: the open change under the cursor was looked at and settled.",
+        group=Group.CHANGE, act="acknowledge", command="acknowledge",
     ),
     Action(
         id="describe", title="Describe", explain="All facts about it, each with its age; live.", group=Group.LOOK, act="describe",
@@ -300,6 +339,41 @@ ACTIONS: tuple[Action, ...] = (
         keys=("escape", "q"), contexts=(Context.CHOICE,), hint=2,
     ),
     Action(
+        id="form_leave", title="Cancel", explain="Leave the dialog; nothing is done.", group=Group.CONSOLE, act="leave",
+        keys=("escape",), contexts=_FORM, hint=1,
+    ),
+    Action(
+        id="form_press", title="Press", explain="Press the button that has the cursor; nothing elsewhere.", group=Group.CONSOLE,
+        act="press", keys=("enter",), contexts=_FORM, hint=4,
+    ),
+    Action(
+        id="form_tick", title="Tick", explain="Tick what has the cursor.", group=Group.CONSOLE, act="tick", keys=("space",),
+        contexts=_FORM, hint=5,
+    ),
+    *(
+        Action(
+            id=f"form_{where}", title=title, explain=explain, group=Group.MOVE, act=act, keys=keys, contexts=_FORM, hint=hint,
+        )
+        for where, title, explain, act, keys, hint in (
+            ("next", "Next field", "To the next field or button.", "next_field", ("tab",), 2),
+            ("previous", "Field before", "To the field or button before.", "previous_field", ("shift+tab",), 0),
+            ("left", "Choice before", "The choice to the left.", "choose(-1)", ("left",), 0),
+            ("right", "Next choice", "The choice to the right.", "choose(1)", ("right",), 3),
+            ("up", "Up", "Scroll the dialog up.", "scroll_body(-1)", ("up",), 0),
+            ("down", "Down", "Scroll the dialog down.", "scroll_body(1)", ("down",), 0),
+            ("page_up", "Page up", "Scroll the dialog a page up.", "scroll_body(-10)", ("pageup",), 0),
+            ("page_down", "Page down", "Scroll the dialog a page down.", "scroll_body(10)", ("pagedown",), 0),
+        )
+    ),
+    Action(
+        id="watch_abort", title="Abort", explain="Take back what is not confirmed yet, and begin nothing more; asks first.",
+        group=Group.CHANGE, act="abort", keys=("x",), contexts=(Context.WATCH,), hint=1,
+    ),
+    Action(
+        id="watch_answer", title="Answer", explain="Answer the question of the change.", group=Group.CHANGE, act="answer",
+        keys=("enter",), contexts=(Context.WATCH,), hint=1,
+    ),
+    Action(
         id="command", title="Command", explain="Type a command; tab completes.", group=Group.CONSOLE, act="command('')",
         keys=("colon",), hint=13,
     ),
@@ -339,6 +413,8 @@ ACTIONS: tuple[Action, ...] = (
 
 _BY_ID = {entry.id: entry for entry in ACTIONS}
 
+_MUTATING = {entry.act.partition("(")[0]: entry for entry in ACTIONS if entry.mutates}
+
 _KEY_LABELS = {
     "slash": "/", "colon": ":", "question_mark": "?", "exclamation_mark": "!", "escape": "esc", "less_than_sign": "<",
     "greater_than_sign": ">", "left_square_bracket": "[", "right_square_bracket": "]", "minus": "-", "pageup": "pgup",
@@ -369,6 +445,12 @@ def bindings(context: Context) -> list[Binding]:
 def commands() -> dict[str, Action]:
     """What can be typed after `:`, by name."""
     return {entry.command: entry for entry in ACTIONS if entry.command}
+
+
+def mutating(act: str) -> Action | None:
+    """The action that changes the fleet and is run by this Textual action; None for all others."""
+    name = act.partition("(")[0].rpartition(".")[2]
+    return _MUTATING.get(name)
 
 
 def key_label(key: str) -> str:

@@ -11,11 +11,12 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import events
+from textual.actions import ActionParseResult
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.dom import DOMNode
@@ -33,7 +34,9 @@ from anyconsole.model.table import ASCII, UNICODE, Level
 from anyconsole.model.table import clock as time_of_day
 from anyconsole.model.views import FLEET
 from anyconsole.tui import commands
-from anyconsole.tui.actions import ACTIONS, Action, Context, bindings
+from anyconsole.tui.actions import ACTIONS, Action, Context, bindings, mutating
+from anyconsole.tui.bottom import Bottom
+from anyconsole.tui.changing import Changing
 from anyconsole.tui.diff_driver import DiffDriver
 from anyconsole.tui.fleet_client import FleetClient
 from anyconsole.tui.header import Header, HeaderFacts, freshness, summary
@@ -42,8 +45,10 @@ from anyconsole.tui.object_actions import ObjectActions
 from anyconsole.tui.places import Place
 from anyconsole.tui.scope import Scope
 from anyconsole.tui.screen_text import screen_text
+from anyconsole.tui.screens.dialog import Dialog
 from anyconsole.tui.screens.help import HelpScreen
 from anyconsole.tui.screens.main import MainScreen
+from anyconsole.tui.screens.plan import PlanScreen
 from anyconsole.tui.screens.text import TextScreen
 
 __all__ = ["ConsoleApp", "run"]
@@ -97,6 +102,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
         self.history: dict[str, list[str]] = {"/": [], ":": [], "search": []}
         self.events_seen = 0
         self.objects = ObjectActions(self)
+        self.changing = Changing(self)
         self.main: MainScreen = MainScreen(self)
         self.animation_level = "none"
         self._log_path = log_path
@@ -172,11 +178,15 @@ class ConsoleApp(App[int], inherit_bindings=False):
 
         Textual would hand all of `/knot` to the table before the prompt that `/` opens is there.
         """
-        if isinstance(event, events.Key) and not event.is_forwarded and not isinstance(self.focused, Input):
+        if isinstance(event, events.Key) and not event.is_forwarded and not self._is_typed(event.key):
             for is_priority in (True, False):
                 if await self._check_bindings(event.key, priority=is_priority):
                     return
         await super().on_event(event)
+
+    def _is_typed(self, key: str) -> bool:
+        """True for a key that is the focused line's own. In a dialog tab is not: what is typed behind it belongs to the next field."""
+        return isinstance(self.focused, Input) and not (isinstance(self.screen, Dialog) and key in ("tab", "shift+tab"))
 
     # --- data
 
@@ -185,6 +195,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
         self._summary.mark(changes)
         self.main.take(changes, events)
         self._tell_state()
+        self.changing.take()
         if not self._is_loaded and changes.changed and self.client.state is EngineState.LIVE:
             self._is_loaded = True
             self.set_timer(5.0, _spare_the_collector)
@@ -207,7 +218,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
         self.client.store.sample(self.now())
         self.main.age()
         for screen in self.screen_stack:
-            if isinstance(screen, TextScreen):
+            if isinstance(screen, TextScreen) or (isinstance(screen, Dialog) and screen.is_there):
                 screen.tick()
         self.tick()
 
@@ -223,8 +234,12 @@ class ConsoleApp(App[int], inherit_bindings=False):
             qps=qps,
             freshness=freshness(rows, self.client.state, self.client.state_detail, self.client.inventory.poll.stale),
             frozen_at=self.main.frozen_at,
+            armed_for=self.changing.armed_for,
+            changes=self.changing.words,
         )
         for screen in self.screen_stack:
+            for bottom in screen.query(Bottom):
+                bottom.show_armed(self.changing.is_armed)
             for header in screen.query(Header):
                 header.show(facts)
 
@@ -252,6 +267,18 @@ class ConsoleApp(App[int], inherit_bindings=False):
         self.theme = name
 
     # --- commands
+
+    async def run_action(
+        self,
+        action: str | ActionParseResult,
+        default_namespace: DOMNode | None = None,
+        namespaces: Mapping[str, DOMNode] | None = None,
+    ) -> bool:
+        """Every key, command and palette entry comes through here: what changes the fleet goes no further while it is read-only."""
+        name = action if isinstance(action, str) else action[1]
+        if mutating(name) is not None and self.changing.refuse():
+            return True
+        return await super().run_action(action, default_namespace, namespaces)
 
     @property
     def choices(self) -> commands.Choices:
@@ -286,6 +313,8 @@ class ConsoleApp(App[int], inherit_bindings=False):
                     pane.table.sort_by(argument)
             case "file":
                 self.write_screen(argument)
+            case "time":
+                self.changing.arm(argument)
             case _:
                 await self.run_action(command.action.act, self._namespace(command.action))
 
@@ -301,6 +330,8 @@ class ConsoleApp(App[int], inherit_bindings=False):
         on_main = screen is self.main
         for action in ACTIONS:
             where = {Context.MAIN, Context.TABLE, Context.APP} if on_main else {Context.APP}
+            if action.mutates and not self.changing.is_armed:
+                continue
             if where.intersection(action.contexts) and not action.act.startswith(_NOT_IN_PALETTE):
                 yield SystemCommand(action.title, action.explain, lambda action=action: self._run_from_palette(action))
         for name in self.theme_names:
@@ -314,7 +345,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
     def say(self, text: str, level: Level = Level.NONE) -> None:
         """A message on whichever screen is seen."""
         screen = self.screen
-        target = screen if isinstance(screen, MainScreen | TextScreen) else self.main
+        target = screen if isinstance(screen, MainScreen | TextScreen | PlanScreen) else self.main
         if target.is_mounted:
             target.say(text, level)
 
@@ -347,7 +378,9 @@ class ConsoleApp(App[int], inherit_bindings=False):
         screen = self.screen
         if isinstance(screen, HelpScreen):
             return
-        contexts = screen.contexts if isinstance(screen, TextScreen) else (Context.TABLE, Context.MAIN, Context.APP)
+        contexts = (
+            screen.contexts if isinstance(screen, TextScreen | Dialog) else (Context.TABLE, Context.MAIN, Context.APP)
+        )
         self.push_screen(HelpScreen(self, contexts))
 
     async def action_theme(self) -> None:

@@ -79,6 +79,13 @@ class Hints(Widget):
         super().__init__()
         self._actions = _hinted(contexts)
         self._words: tuple[str, ...] = ()
+        self._is_armed = False
+
+    def show_armed(self, on: bool) -> None:
+        """Show the keys that change the fleet, or leave them out."""
+        if on is not self._is_armed:
+            self._is_armed = on
+            self.refresh()
 
     def show_contexts(self, contexts: Iterable[Context]) -> None:
         """Show the keys of other contexts."""
@@ -94,7 +101,8 @@ class Hints(Widget):
         """As much as fits, never half a hint."""
         room = self.size.width - 1
         parts: list[tuple[str, str]] = [(" ", "")]
-        pieces = [(word, "") for word in self._words] or [(key_label(a.keys[0]), a.title) for a in self._actions]
+        shown = [a for a in self._actions if self._is_armed or not a.mutates]
+        pieces = [(word, "") for word in self._words] or [(key_label(a.keys[0]), a.title) for a in shown]
         for key, title in pieces:
             text = f" {title.lower()}  " if title else "  "
             room -= len(key) + len(text)
@@ -227,6 +235,10 @@ class Bottom(Vertical):
     def say(self, text: str, level: Level = Level.NONE) -> None:
         """Show a message."""
         self._message.say(text, level)
+
+    def show_armed(self, on: bool) -> None:
+        """Whether the keys that change the fleet are live."""
+        self._hints.show_armed(on)
 
     def explain(self, text: str, level: Level) -> None:
         """What the message line shows while there is no message."""

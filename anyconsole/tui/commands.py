@@ -51,10 +51,10 @@ def parse(text: str, choices: Choices) -> Command:
     return Command(action, argument)
 
 
-def complete(text: str, choices: Choices) -> list[str]:
-    """Whole lines that `text` could become, the likeliest first."""
+def complete(text: str, choices: Choices, *, armed: bool = True) -> list[str]:
+    """Whole lines that `text` could become, the likeliest first; without what changes the fleet unless that is possible (`armed`)."""
     name, space, argument = text.partition(" ")
-    known = commands()
+    known = {command: action for command, action in commands().items() if armed or not action.mutates}
     if not space:
         return sorted(command for command in known if command.startswith(name))
     action = known.get(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeGuard
 
 from anyconsole.model import verdicts
 from anyconsole.model.facts import (
@@ -13,6 +14,8 @@ from anyconsole.model.facts import (
     Key,
     Link,
     Observation,
+    PeerPath,
+    PeerRoute,
     QueryRates,
     SessionStatus,
     SpeakerStatus,
@@ -25,7 +28,7 @@ from anyconsole.tui.widgets.text_view import Line
 
 __all__ = ["describe", "facts_about"]
 
-_KINDS = (Link, HostHealth, SpeakerStatus, SessionStatus, InstanceStatus, Answer, QueryRates, Export)
+_KINDS = (Link, HostHealth, SpeakerStatus, SessionStatus, InstanceStatus, Answer, QueryRates, Export, PeerRoute)
 _OMITTED = frozenset({"node", "section", "at"})
 _SIZES = frozenset({"mem_total", "mem_available", "rss"})
 _SPANS = frozenset({"uptime"})
@@ -62,6 +65,7 @@ def facts_about(store: FleetStore, key: Key) -> Iterator[Observation]:
         return
     scope = scope_of(inventory, key)
     askers = [scope.node] if scope.node else [*(n.name for n in inventory.nodes), *(v.name for v in inventory.vantages)]
+    askers += [glass.name for glass in inventory.looking_glasses if glass.peer in _peers_of(inventory, scope)]
     for asker in askers:
         for kind in _KINDS:
             for fact in store.of_node(asker, kind):
@@ -85,12 +89,22 @@ def _is_about(inventory: Inventory, fact: Observation, scope: Scope) -> bool:
             if scope.prefix:
                 return tenant == scope.tenant and family_of(address) is family_of(scope.prefix)
             return tenant == scope.tenant if scope.tenant else not scope.session
+        case PeerRoute(prefix=prefix):
+            return prefix == scope.prefix
         case Export(session=session, prefix=prefix):
             if scope.prefix:
                 return (session, prefix) == (scope.session, scope.prefix)
             if scope.session:
                 return session == scope.session
             return not scope.tenant or (bool(scope.node) and prefix in inventory.tenant(scope.tenant).prefixes)
+
+
+def _peers_of(inventory: Inventory, scope: Scope) -> set[str]:
+    """The peer whose view says something about an announcement."""
+    if not scope.node or not scope.prefix:
+        return set()
+    speakers = inventory.node(scope.node).speakers
+    return {s.peer for speaker in speakers for s in speaker.sessions if s.name == scope.session}
 
 
 def _sessions_of(inventory: Inventory, node: str, speaker: str) -> Iterator[SessionSpec]:
@@ -134,8 +148,14 @@ def _fact_lines(store: FleetStore, fact: Observation, now: float) -> list[Line]:
         value = getattr(fact, name)
         if name in _OMITTED or value in ("", None, (), {}) or (isinstance(value, str) and value in about):
             continue
-        lines.append(Line(f"  {name.replace('_', ' '):<18}{_words(name, value)}", Level.NONE if fresh else Level.STALE))
+        texts = list(map(str, value)) if _holds_paths(value) else [_words(name, value)]
+        level = Level.NONE if fresh else Level.STALE
+        lines += [Line(f"  {name.replace('_', ' '):<18}{clean(text)}", level) for text in texts]
     return [*lines, Line("")]
+
+
+def _holds_paths(value: object) -> TypeGuard[tuple[PeerPath, ...]]:
+    return isinstance(value, tuple) and all(isinstance(item, PeerPath) for item in value)
 
 
 def _words(name: str, value: object) -> str:

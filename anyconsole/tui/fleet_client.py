@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
+from anyconsole.actions.journal_record import ChangeSummary
+from anyconsole.actions.run import Run
 from anyconsole.engine.client import EngineState
 from anyconsole.model.events import Event
 from anyconsole.model.inventory import Inventory
@@ -23,6 +25,9 @@ class FleetClient(Protocol):
     state: EngineState
     state_detail: str
     lag: float
+    runs: dict[str, Run]
+    changes: Sequence[ChangeSummary]
+    armed_until: float
 
     def listen(self, callback: Callable[[ChangeSet, Sequence[Event]], None]) -> None:
         """Call `callback` on the loop after each frame and each change of state."""
@@ -31,7 +36,11 @@ class FleetClient(Protocol):
         """Keep the replica up to date until cancelled."""
 
     async def ask(self, op: str, **args: str) -> str:
-        """Ask: raw (node, section), poke (node), shell (node). Raises EngineError."""
+        """Ask the engine. Raises AnyconsoleError.
+
+        Of a node: raw (node, section), poke (node), shell (node). Of changes: plan (action, request), start (plan, overrides),
+        cancel (run), answer (run, question, answer), arm (seconds), journal (change), acknowledge (change).
+        """
 
     def follow(self, op: str, **args: str) -> AsyncIterator[str]:
         """Pieces of a stream: log (node, path). Raises EngineError."""

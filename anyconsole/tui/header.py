@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -29,6 +30,8 @@ _STYLES = {
     Level.STALE: "$stale",
 }
 
+_ARMED = "bold auto on $warning"
+
 Words = tuple[str, Level]
 
 
@@ -38,13 +41,15 @@ def level_style(level: Level) -> str:
 
 
 class HeaderFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the header says."""
+    """Everything the header says. `armed_for` is how many seconds the fleet may still be changed, `changes` what is going on."""
 
     now: float
     summary: tuple[Words, ...]
     qps: float | None
     freshness: Words
     frozen_at: float | None = None
+    armed_for: float = 0.0
+    changes: tuple[Words, ...] = ()
 
 
 def summary(rows: Iterable[Row]) -> tuple[tuple[Words, ...], float | None]:
@@ -110,13 +115,18 @@ class Header(Widget):
 
     def _first(self, width: int) -> Content:
         badge = self._badge_style()
-        ground = badge if self.is_production else ""
+        armed = self._facts.armed_for if self._facts else 0.0
+        counts_down = 0 < armed < math.inf
+        ground = _ARMED if counts_down else badge if self.is_production else ""
+        state = "ARMED" if armed else "READ-ONLY"
+        if counts_down:
+            state += f" {int(armed) // 60:02}:{int(armed) % 60:02}"
         name = plain(self._inventory.name, 24).upper() or "UNNAMED"
         left = [
             (" anyconsole ", ground or "bold"),
             (f" {name} ", badge),
             (" ", ground),
-            (" READ-ONLY ", "reverse bold" if not ground else f"{ground} reverse"),
+            (f" {state} ", f"{ground} reverse" if ground else _ARMED if armed else "reverse bold"),
             (" ", ground),
         ]
         clock = " ".join(dict.fromkeys([f"{self._time(utc=True)} UTC ", f"{self._time(utc=False)} "]))
@@ -137,13 +147,15 @@ class Header(Widget):
             parts.append((f"{words}  ", level_style(level)))
         qps = f"{rate(self._facts.qps).text} q/s "
         frozen = f" FROZEN {_clock(self._facts.frozen_at, utc=True)} UTC " if self._facts.frozen_at is not None else ""
+        changes = [(f" {plain(words)} ", f"{level_style(level)} reverse bold") for words, level in self._facts.changes]
         used = sum(len(text) for text, _ in parts)
-        room = width - len(qps) - len(frozen)
+        room = width - len(qps) - len(frozen) - sum(len(text) + 1 for text, _ in changes)
         left = (
             Content.assemble(*parts).truncate(max(0, room), ellipsis=True) if used > room else Content.assemble(*parts)
         )
         fill = " " * max(0, room - used)
-        return Content.assemble(left, fill, (qps, "bold"), (frozen, "bold reverse $warning"))
+        said = [piece for change in changes for piece in (change, (" ", ""))]
+        return Content.assemble(left, fill, *said, (qps, "bold"), (frozen, "bold reverse $warning"))
 
     def _badge_style(self) -> str:
         colour = self._inventory.colour or ("$error" if self.is_production else "$primary")

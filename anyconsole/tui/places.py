@@ -16,6 +16,7 @@ __all__ = [
     "EVENTS",
     "EXTRAS",
     "HOME",
+    "JOURNAL",
     "LEAST_NEEDED",
     "OTHER_VIEW",
     "PANES",
@@ -29,7 +30,8 @@ __all__ = [
 ]
 
 EVENTS = "events"
-"""Name of the one pane whose rows are not a view of the store."""
+JOURNAL = "journal"
+"""Names of the two panes whose rows are not a view of the store."""
 
 PANES: dict[str, tuple[str, ...]] = {
     "fleet": ("fleet",),
@@ -40,6 +42,7 @@ PANES: dict[str, tuple[str, ...]] = {
     "health": ("health",),
     "qps": ("qps",),
     "events": (EVENTS,),
+    "journal": (JOURNAL,),
     "node": ("health", "bgp"),
     "tenant": ("health", "catchment"),
 }
@@ -58,7 +61,7 @@ OTHER_VIEW = {"tenants": "catchment", "catchment": "tenants", "bgp": "announceme
 LEAST_NEEDED = (
     "stack", "mem_available", "load", "site", "number", "attributes", "process", "rss", "pid", "uptime", "zones", "udp", "tcp",
     "prometheus_age", "drained", "imported", "since", "nsid", "zone", "peer", "family", "serials", "chroot", "catchment", "exported",
-    "source", "before",
+    "source", "before", "seconds", "ticket", "operator",
 )  # fmt: skip
 """Columns that a narrow terminal leaves out, the first of them first, so that the last column (why) stays in sight."""
 

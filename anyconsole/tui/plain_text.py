@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.cells import cell_len, set_cell_size
 
-__all__ = ["fit", "plain"]
+__all__ = ["fit", "plain", "some"]
 
 _VARIATION_SELECTORS = frozenset([*map(chr, range(0xFE00, 0xFE10)), *map(chr, range(0xE0100, 0xE01F0))])
 
@@ -22,6 +24,13 @@ def plain(text: str, limit: int = 4096) -> str:
     return "".join(
         [c if c.isprintable() else " " if c.isspace() else "" for c in text if c not in _VARIATION_SELECTORS]
     )
+
+
+def some(names: Iterable[str], count: int = 3) -> str:
+    """The first few names, and how many more there are."""
+    known = list(names)
+    more = len(known) - count
+    return ", ".join(known[:count]) + (f" and {more} more" if more > 0 else "")
 
 
 def fit(text: str, width: int, *, right: bool = False, ellipsis: str = "…") -> str:

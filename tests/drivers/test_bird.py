@@ -235,3 +235,46 @@ def test_a_fresh_round_takes_no_turns() -> None:
 
     rows = drive(bird.collect(spec, {FRESH: True}, 0.0), answer)
     assert not any(r.get("exported") == "unknown" for r in rows)
+
+
+@pytest.mark.parametrize(
+    ("sets", "hard", "soft"),
+    [
+        ("DRAIN_HARD = [ (0,0), (1,11..12) ];\ndefine DRAIN_SOFT = [ (0,0) ];", [(1, 11), (1, 12)], []),
+        ("DRAIN_HARD = [\n (2, 11),  # ix1\n (3,*) ];\ndefine DRAIN_SOFT = [];", [(2, 11)], []),
+        (
+            "DRAIN_HARD = [ (1..2,11) ];\ndefine DRAIN_SOFT = [ (1,11)..(1,12) ];",
+            [(1, 11), (2, 11)],
+            [(1, 11), (1, 12)],
+        ),
+        ("DRAIN_HARD = [ (T_DE, 11) ];\n# define DRAIN_SOFT = [ ];", None, None),
+        ("DRAIN_HARD = [ (1,11) ]", None, None),
+        ("DRAIN_HARD = [ (*,11) ];\ndefine DRAIN_SOFT = [ (1,12..11) ];", None, None),
+    ],
+)
+def test_the_drains_on_disk_are_told_however_somebody_wrote_them(
+    sets: str, hard: list[tuple[int, int]] | None, soft: list[tuple[int, int]] | None
+) -> None:
+    whole = playback(V2)
+    text = f'define DRAIN_SERIAL = 5;\ndefine DRAIN_NOTE = "by=bob";\ndefine {sets}\n'.encode()
+
+    def answer(ask: Ask) -> Reply:
+        return Reply(text) if isinstance(ask, Read) else whole(ask)
+
+    row = drive(bird.collect({**SPEC, "drain_file": "/etc/bird/drain.conf"}, {}, 0.0), answer)[0]
+    assert (row["disk_serial"], row["disk_note"]) == (5, "by=bob")
+    assert (row.get("disk_hard"), row.get("disk_soft")) == (hard, soft)
+
+
+def test_a_drain_file_that_is_gone_or_says_nothing_is_a_fault_and_one_that_may_not_be_read_is_none() -> None:
+    whole = playback(V2)
+
+    def fault(reply: Reply) -> object:
+        def answer(ask: Ask) -> Reply:
+            return reply if isinstance(ask, Read) else whole(ask)
+
+        return drive(bird.collect({**SPEC, "drain_file": "/etc/bird/drain.conf"}, {}, 0.0), answer)[0].get("disk_fault")
+
+    assert fault(Reply(b"# to be written")) == "/etc/bird/drain.conf has no line that defines DRAIN_SERIAL"
+    assert fault(Reply(fault="absent", text="read it: No such file")) == "read it: No such file"
+    assert not fault(Reply(fault="denied", text="read it: Permission denied"))

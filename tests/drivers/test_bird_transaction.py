@@ -314,7 +314,7 @@ def test_a_confirmation_that_was_cut_short_is_finished_by_whoever_comes_first(no
     node.root("mv /etc/bird/drain.stage.conf /etc/bird/drain.conf")
     node.wait_for(lambda: node.serial != serial, 5)
     node.wait_for(lambda: node.serial == serial, 8)
-    assert node.level_at_peer() == {"soft"}
+    node.wait_for(lambda: node.level_at_peer() == {"soft"}, 3)
 
 
 @pytest.mark.lab
@@ -476,3 +476,56 @@ def test_a_path_that_scripts_and_bird_can_not_share_is_refused(path: str) -> Non
     speaker = SpeakerSpec(name="b", kind="bird", socket="/run/b.ctl", drain_file=path)
     with pytest.raises(ValueError, match="absolute path"):
         change(0, speaker=speaker)
+
+
+# --- drift that is settled
+
+
+@pytest.fixture
+def drifted(lab: Lab) -> Iterator[Node]:
+    """ams1: its drain file says something else than BIRD runs, and ix2_v4 was disabled by hand."""
+    here = Node(lab)
+    here.root("rm -rf /tmp/kept; cp -a /etc/bird /tmp/kept; birdc disable ix2_v4")
+    here.root("sed -i 's/HARD .*/HARD = [ (0,0), (2,11..12) ];/; s/SERIAL .*/SERIAL = 777;/' /etc/bird/drain.conf")
+    yield here
+    here.root("rm -f /etc/bird/drain.stage.*; cp -a /tmp/kept/. /etc/bird/; rm -rf /tmp/kept; birdc configure")
+    here.wait_for(lambda: "Established" in here.sessions()["ix2_v4"][1], 10)
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("how", ["revert", "timer", "killed timer"])
+def test_settling_drift_is_taken_back_to_the_drift_that_was(drifted: Node, how: str) -> None:
+    """Neither the drains of the file nor the disabled session come to life, whoever takes it back."""
+    node, edited, before = drifted, drifted.on_disk, drifted.serial
+    after = DrainState(serial=next(_serials), hard=DE_AT_IX1)
+    hold = 30 if how == "revert" else 2
+    made = transaction(SPEAKER, DrainState(serial=before), after, [CELL], hold, disk=777, disabled=["ix2_v4"])
+
+    def is_disabled() -> bool:
+        return " down " in node.root("birdc show protocols ix2_v4")
+
+    ended, words = node.run(made.apply)
+    assert ended is Ended.DONE, words
+    assert not is_disabled()
+    if how == "revert":
+        assert node.run(made.revert)[0] is Ended.DONE
+    elif how == "killed timer":
+        node.root("echo nonsense >/tmp/no.conf; birdc configure '\"/tmp/no.conf\"' || rm /tmp/no.conf")
+        assert (node.serial, node.is_pending) == (after.serial, False)
+    node.wait_for(lambda: node.serial == before and is_disabled(), 10)
+    assert node.on_disk == edited
+    node.wait_for(lambda: node.level_at_peer("nic") == node.level_at_peer("de") == {"serve"}, 3)
+
+
+@pytest.mark.lab
+def test_drift_is_only_settled_as_it_was_seen(drifted: Node) -> None:
+    states = DrainState(serial=drifted.serial), DrainState(serial=next(_serials))
+    other = transaction(SPEAKER, *states, [], 30, disk=778, disabled=["ix2_v4"])
+    assert drifted.run(other.apply)[0] is Ended.DRIFT
+    enabled = transaction(SPEAKER, *states, [], 30, disk=777, disabled=["ix1_v4"])
+    assert drifted.run(enabled.apply)[0] is Ended.STALE
+    drifted.root("touch /etc/bird/main.conf -d '+2 seconds'")
+    seen = transaction(SPEAKER, *states, [], 30, disk=777, disabled=["ix2_v4"])
+    ended, words = drifted.run(seen.apply)
+    assert (ended, "would ride along: main.conf" in words) == (Ended.DRIFT, True)
+    assert drifted.serial == states[0].serial

@@ -144,14 +144,14 @@ def _json_statuses(view: str, row: dict[str, Any]) -> Statuses:
             return {(view, node, row["session"], row["prefix"]): row["status"]}
 
 
-def run_headless(lab: Lab, state: Path, *args: str) -> subprocess.CompletedProcess[str]:
+def run_headless(lab: Lab, state: Path, *args: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
     """`anyconsole --profile LAB ARGS` until its end; `state` takes its logs."""
     return subprocess.run(
         [sys.executable, "-m", "anyconsole", "--profile", str(lab.profile_path), *args],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=timeout,
         check=False,
         env=os.environ | {"XDG_STATE_HOME": str(state)},
     )

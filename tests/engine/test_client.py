@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -107,15 +108,15 @@ async def test_the_shell_is_the_users_own_ssh(client: EngineClient) -> None:
 async def test_a_machine_without_a_process_left_is_said_so_and_tried_again(
     client: EngineClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = asyncio.create_subprocess_exec
+    real = subprocess.Popen
 
-    async def none_left(*_: object, **__: object) -> None:
+    def none_left(*_: object, **__: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     await until(lambda: client.state is EngineState.LIVE)
-    monkeypatch.setattr("asyncio.create_subprocess_exec", none_left)
+    monkeypatch.setattr("subprocess.Popen", none_left)
     assert client.pid is not None
     os.kill(client.pid, signal.SIGKILL)
     await until(lambda: "can't be started (Resource" in client.state_detail)
-    monkeypatch.setattr("asyncio.create_subprocess_exec", real)
+    monkeypatch.setattr("subprocess.Popen", real)
     await until(lambda: client.state is EngineState.LIVE)

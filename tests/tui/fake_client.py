@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
+from anyconsole.actions.journal_record import ChangeSummary
+from anyconsole.actions.run import Run
 from anyconsole.engine.client import EngineError, EngineState
 from anyconsole.model.events import Event, EventLog
 from anyconsole.model.facts import Beat, Key, Observation
@@ -30,6 +32,11 @@ class FakeClient:
         self.lag = 0.0
         self.now = NOW
         self.asked: list[tuple[str, dict[str, str]]] = []
+        self.runs: dict[str, Run] = {}
+        self.changes: Sequence[ChangeSummary] = ()
+        self.armed_until = 0.0
+        self.replies: dict[str, Callable[[dict[str, str]], str]] = {}
+        """What is asked by this name is answered by this; may raise."""
         self.answers: dict[tuple[str, ...], str] = {}
         self.log: asyncio.Queue[str | None] = asyncio.Queue()
         self.closed = 0
@@ -66,6 +73,18 @@ class FakeClient:
         hosts = {fact.node for fact in self.store} - set(silent)
         self.apply(*(Beat(node=h, at=self.now, sections=tuple(self.store.sections(h))) for h in sorted(hosts)))
 
+    def tell(self, *runs: Run, changes: Sequence[ChangeSummary] | None = None) -> None:
+        """The engine tells of runs, or of another journal."""
+        self.runs |= {run.id: run for run in runs}
+        if changes is not None:
+            self.changes = changes
+        self._tell(ChangeSet(frozenset(), frozenset(), frozenset()), ())
+
+    def arm(self, seconds: float) -> None:
+        """The engine lifts read-only for so long."""
+        self.armed_until = self.now + seconds if seconds else 0.0
+        self.tell()
+
     def become(self, state: EngineState, detail: str = "") -> None:
         """The engine changes its state."""
         self.state, self.state_detail = state, detail
@@ -85,6 +104,8 @@ class FakeClient:
 
     async def ask(self, op: str, **args: str) -> str:
         self.asked.append((op, args))
+        if op in self.replies:
+            return self.replies[op](args)
         answer = self.answers.get((op, *args.values()))
         if answer is None:
             raise EngineError(f"{op} {' '.join(args.values())}: no such thing")

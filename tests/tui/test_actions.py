@@ -7,16 +7,21 @@ from collections import Counter
 import pytest
 from textual.binding import Binding
 
-from anyconsole.tui.actions import ACTIONS, LAYERS, Action, Context, actions_in, commands, key_label
+from anyconsole.tui.actions import ACTIONS, LAYERS, Action, Context, actions_in, commands, key_label, mutating
 from anyconsole.tui.app import ConsoleApp
 from anyconsole.tui.bottom import Prompt
 from anyconsole.tui.panes.table_pane import FleetTable
 from anyconsole.tui.screens.choose import ChooseScreen
 from anyconsole.tui.screens.describe import DescribeScreen
+from anyconsole.tui.screens.dialog import ConfirmScreen
 from anyconsole.tui.screens.help import HelpScreen, help_lines
 from anyconsole.tui.screens.main import MainScreen
+from anyconsole.tui.screens.plan import PlanScreen
+from anyconsole.tui.screens.question import QuestionScreen
+from anyconsole.tui.screens.report import ReportScreen
 from anyconsole.tui.screens.sources import LogScreen, RawScreen
 from anyconsole.tui.screens.text import TextScreen
+from anyconsole.tui.screens.watch import WatchScreen
 from tests.tui.conftest import console
 
 OWN_CLASSES = (
@@ -29,6 +34,11 @@ OWN_CLASSES = (
     RawScreen,
     LogScreen,
     ChooseScreen,
+    ConfirmScreen,
+    PlanScreen,
+    QuestionScreen,
+    ReportScreen,
+    WatchScreen,
 )
 
 
@@ -62,9 +72,19 @@ def test_ids_and_commands_are_unique() -> None:
     assert len(set(named)) == len(named)
 
 
-def test_nothing_that_changes_the_fleet_is_offered_before_it_exists() -> None:
-    assert not [a for a in ACTIONS if a.mutates]
-    assert not {"D", "U", "S", "T", "L"} & {key for a in ACTIONS for key in a.keys}
+def test_what_changes_the_fleet_is_on_capitals_and_takes_no_argument_on_the_command_line() -> None:
+    changing = [a for a in ACTIONS if a.mutates]
+    assert {a.id for a in changing} == {"drain", "undrain", "adopt", "revert"}
+    assert all(key.isalpha() and key.isupper() for a in changing for key in a.keys)
+    assert all(not a.argument and "(" not in a.act for a in changing)
+    assert not {"S", "T", "L"} & {key for a in ACTIONS for key in a.keys}
+
+
+def test_an_action_that_changes_the_fleet_is_known_by_whatever_name_it_is_run() -> None:
+    for entry in ACTIONS:
+        for act in (entry.act, f"screen.{entry.act}"):
+            found = mutating(act)
+            assert (found is not None) is entry.mutates, act
 
 
 def test_no_key_that_terminals_or_multiplexers_eat() -> None:
@@ -95,6 +115,7 @@ async def test_every_action_of_the_registry_can_be_run() -> None:
     owners = {
         Context.APP: (ConsoleApp,), Context.MAIN: (MainScreen,), Context.TABLE: (FleetTable,), Context.TEXT: (TextScreen,),
         Context.SOURCES: (RawScreen, LogScreen), Context.LOG: (LogScreen,), Context.PROMPT: (Prompt,), Context.CHOICE: (ChooseScreen,),
+        Context.FORM: (ConfirmScreen, PlanScreen, QuestionScreen), Context.WATCH: (WatchScreen,),
     }  # fmt: skip
     for action in ACTIONS:
         for context in action.contexts:
@@ -105,7 +126,7 @@ async def test_hints_and_help_show_the_keys_of_the_registry() -> None:
     async with console((330, 50)) as c:
         hints = c.lines[-1]
         for action in actions_in([Context.MAIN]):
-            if action.hint:
+            if action.hint and not action.mutates:
                 assert f"{key_label(action.keys[0])} {action.title.lower()}" in hints
         await c.press("question_mark")
         assert "Help" in c.lines[2]

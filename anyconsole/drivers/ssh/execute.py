@@ -58,7 +58,7 @@ async def run_command(
         Lost: The connection or the command's session ended without an exit status; the command may or may not have run.
         SshError: No channel, or no end within `deadline` seconds; the command was sent SIGTERM.
     """
-    what = plain(shlex.join(argv), 120)
+    what = "the script" if tuple(argv[:2]) == ("sh", "-c") else plain(shlex.join(argv), 120)
     session = _Collect()
     try:
         async with asyncio.timeout(deadline):

@@ -16,35 +16,44 @@ if TYPE_CHECKING:
 
 __all__ = ["HelpScreen", "help_lines"]
 
+WHEN_ARMED = "(when armed: this console is read-only now)"
+
 _NARROWEST = 20
 """Cells that an explanation gets at the least."""
 
 _SCROLLBAR = 2
 
 
-def help_lines(contexts: Sequence[Context], words: str = "", width: int = 120) -> list[Line]:
-    """The help as text: first what works in these contexts, by group, then what works elsewhere; only entries with all `words`."""
+def help_lines(contexts: Sequence[Context], words: str = "", width: int = 120, *, armed: bool = True) -> list[Line]:
+    """The help as text: first what works in these contexts, by group, then what works elsewhere; only entries with all `words`.
+
+    What changes the fleet is said to need arming while it does.
+    """
     here = [a for a in ACTIONS if set(contexts).intersection(a.contexts)]
     elsewhere = [a for a in ACTIONS if a not in here]
     lines = []
     for group in Group:
-        lines += _chapter(group.value, [a for a in here if a.group is group], words, width)
+        lines += _chapter(group.value, [a for a in here if a.group is group], words, width, armed=armed)
     for context in Context:
-        lines += _chapter(f"In {context.value}", [a for a in elsewhere if a.contexts[0] is context], words, width)
+        lines += _chapter(
+            f"In {context.value}", [a for a in elsewhere if a.contexts[0] is context], words, width, armed=armed
+        )
     return lines or [Line(f"nothing in the help matches {words!r}")]
 
 
-def _chapter(title: str, actions: Iterable[Action], words: str, width: int) -> list[Line]:
+def _chapter(title: str, actions: Iterable[Action], words: str, width: int, *, armed: bool) -> list[Line]:
     lines = []
     for entry in actions:
         keys = " ".join(key_label(key) for key in entry.keys)
         argument = f" {entry.argument.upper()}" if entry.argument else ""
         command = f":{entry.command}{argument}" if entry.command else ""
         start = f"  {keys:<11} {command:<15} "
-        said = f"{start}{entry.title} {entry.explain}".casefold()
+        explain = entry.explain if armed or not entry.mutates else f"{entry.explain} {WHEN_ARMED}"
+        said = f"{start}{entry.title} {explain}".casefold()
         if all(word in said for word in words.casefold().split()):
-            first, *more = textwrap.wrap(entry.explain, max(_NARROWEST, width - len(start))) or [""]
-            lines += [Line(start + first), *(Line(" " * len(start) + rest) for rest in more)]
+            first, *more = textwrap.wrap(explain, max(_NARROWEST, width - len(start))) or [""]
+            level = Level.PLAIN if armed or not entry.mutates else Level.STALE
+            lines += [Line(start + first, level), *(Line(" " * len(start) + rest, level) for rest in more)]
     return [Line(title, Level.ACCENT, bold=True), *lines, Line("")] if lines else []
 
 
@@ -64,7 +73,8 @@ class HelpScreen(TextScreen):
     def search(self, text: str) -> None:
         """Show only what matches."""
         self._words = text
-        self.text.show(help_lines(self._for, text, self.console.size.width - _SCROLLBAR))
+        width, armed = self.console.size.width - _SCROLLBAR, self.console.changing.is_armed
+        self.text.show(help_lines(self._for, text, width, armed=armed))
 
     def on_resize(self) -> None:
         """Wrap anew."""

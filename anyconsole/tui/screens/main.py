@@ -23,10 +23,12 @@ from anyconsole.tui.header import Header
 from anyconsole.tui.live_rows import LiveRows
 from anyconsole.tui.pacer import Pacer
 from anyconsole.tui.panes.events import EventRows
+from anyconsole.tui.panes.journal import JournalRows
 from anyconsole.tui.panes.qps import QpsCharts
 from anyconsole.tui.panes.table_pane import TablePane
-from anyconsole.tui.places import EVENTS, OTHER_VIEW, PANES, VIEWS, Place, TableState, Visit, behind, views_at
+from anyconsole.tui.places import EVENTS, JOURNAL, OTHER_VIEW, PANES, VIEWS, Place, TableState, Visit, behind, views_at
 from anyconsole.tui.screens.choose import ChooseScreen
+from anyconsole.tui.targets import Wish
 from anyconsole.tui.trail import Trail
 from anyconsole.tui.widgets.line_table import LineTable
 
@@ -77,6 +79,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
         self._pacer = Pacer(self.query_one("#body"), self.paint)
         self._pacer.start()
         await self._arrive()
+        self.call_later(self.console.changing.take)
 
     def on_screen_resume(self) -> None:
         """What came meanwhile is shown at once."""
@@ -190,9 +193,11 @@ class MainScreen(Screen[None], inherit_bindings=False):
     def _pane(self, view_name: str, state: TableState, trail: str) -> TablePane:
         scope = self.place.scope
         glyphs = self.console.glyphs
-        source: EventRows | LiveRows
+        source: EventRows | JournalRows | LiveRows
         if view_name == EVENTS:
             source, title = EventRows(self._client, lambda: self.console.events_seen, scope, glyphs), "Events"
+        elif view_name == JOURNAL:
+            source, title = JournalRows(self._client, glyphs), "Journal"
         else:
             view = VIEWS[view_name](self._client.store)
             source, title = LiveRows(view, self._client.store, scope, glyphs), view.title
@@ -245,7 +250,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
             await self._arrive()
 
     def action_unbuilt(self) -> None:
-        """6 and 8."""
+        """6."""
         self.say(action("unbuilt").explain)
 
     async def action_last_place(self) -> None:
@@ -307,6 +312,9 @@ class MainScreen(Screen[None], inherit_bindings=False):
         event.stop()
         if (key := self.subject) is None:
             return
+        if key[0] == "change":
+            self.console.changing.report(key[1])
+            return
         place = behind(self._client.inventory, key)
         if place is not None and place != self.place:
             self.console.call_later(
@@ -327,7 +335,10 @@ class MainScreen(Screen[None], inherit_bindings=False):
 
     def action_describe(self) -> None:
         """`d`."""
-        self._with_subject(self.console.objects.describe)
+        if (key := self.subject) is not None and key[0] == "change":
+            self.console.changing.report(key[1])
+        else:
+            self._with_subject(self.console.objects.describe)
 
     def action_raw(self) -> None:
         """`y`."""
@@ -363,6 +374,41 @@ class MainScreen(Screen[None], inherit_bindings=False):
             self.say("no row is under the cursor", Level.WARN)
         elif callable(do):
             do(key)
+
+    # Changing the fleet
+
+    def action_drain(self) -> None:
+        """`D`."""
+        self._plan(Wish.DRAIN)
+
+    def action_undrain(self) -> None:
+        """`U`."""
+        self._plan(Wish.UNDRAIN)
+
+    def action_adopt(self) -> None:
+        """`:adopt`."""
+        self._plan(Wish.ADOPT)
+
+    def action_revert(self) -> None:
+        """`:revert`."""
+        self._plan(Wish.REVERT)
+
+    def _plan(self, wish: Wish) -> None:
+        """What is marked, else what is under the cursor, by name and as of now."""
+        if (pane := self.pane) is not None:
+            self.console.changing.plan(pane.targets, wish)
+
+    def action_disarm(self) -> None:
+        """`:disarm`."""
+        self.console.changing.disarm()
+
+    def action_changes(self) -> None:
+        """`W`."""
+        self.console.changing.watch()
+
+    def action_acknowledge(self) -> None:
+        """`:acknowledge`."""
+        self.console.changing.acknowledge(self.subject)
 
     # The view
 
@@ -414,8 +460,10 @@ class MainScreen(Screen[None], inherit_bindings=False):
 
     async def action_command(self, text: str = "") -> None:
         """`:`."""
-        choices = self.console.choices
-        await self.query_one(Bottom).ask(":", text, lambda typed: complete(typed, choices), self.console.history[":"])
+        await self.query_one(Bottom).ask(":", text, self._complete, self.console.history[":"])
+
+    def _complete(self, typed: str) -> list[str]:
+        return complete(typed, self.console.choices, armed=self.console.changing.is_armed)
 
     def on_prompt_typed(self, event: Prompt.Typed) -> None:
         """A filter works while it is typed; a command shows what it could become."""
@@ -425,7 +473,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
         if bottom.prompt.sign == "/":
             self.set_filter(event.text)
         else:
-            found = complete(event.text, self.console.choices)
+            found = self._complete(event.text)
             bottom.offer(found if event.text and len(found) > 1 else ())
 
     async def on_prompt_done(self, event: Prompt.Done) -> None:

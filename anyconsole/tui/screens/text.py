@@ -59,6 +59,7 @@ class TextScreen(Screen[None], inherit_bindings=False):
         """Chrome around the text."""
         yield Header(self.console.client.inventory, self.console.glyphs)
         yield self._line
+        yield from self.above()
         yield self.text
         yield Bottom(self.contexts, self.console.glyphs)
 
@@ -68,6 +69,10 @@ class TextScreen(Screen[None], inherit_bindings=False):
         self.console.tick()
         self.begin()
         self.text.focus()
+
+    def above(self) -> ComposeResult:
+        """What stands between title and text."""
+        yield from ()
 
     def begin(self) -> None:
         """Fill the text; called once, when the screen is there."""
@@ -109,6 +114,10 @@ class TextScreen(Screen[None], inherit_bindings=False):
         """A digit leaves the text for a pane."""
         self.leave()
         await self.console.main.action_pane(name)
+
+    def action_changes(self) -> None:
+        """`W`."""
+        self.console.changing.watch()
 
     async def action_search(self) -> None:
         """`/`."""

@@ -1,0 +1,276 @@
+"""Changes of the fleet as the engine owns them: arming, plans, runs, the journal. It knows actions by name only."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import logging
+import math
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import msgspec
+
+from anyconsole.actions import drain, drift
+from anyconsole.actions.draining import Draining
+from anyconsole.actions.guards import GuardVerdict
+from anyconsole.actions.journal import Journal, journal_of
+from anyconsole.actions.journal_record import OPEN, ChangeSummary, Estimates, JournalledChange, durations, summary
+from anyconsole.actions.journal_report import markdown
+from anyconsole.actions.plan import Plan, Step
+from anyconsole.actions.run import Operator, Run, RunState
+from anyconsole.actions.runner import Action, Hands, Runner, Standing
+from anyconsole.errors import AnyconsoleError
+from anyconsole.model.store import FleetStore
+from anyconsole.model.table import clock as time_of_day
+
+__all__ = ["Changes", "in_sequence"]
+
+_log = logging.getLogger(__name__)
+
+_PLANS_KEPT = 50
+_RUNS_KEPT = 50
+_CHANGES_KEPT = 200
+
+_JOURNAL_EVERY = 5.0
+"""Seconds between two looks for what other consoles of this user wrote."""
+
+
+class Changes:
+    """What this console changes, has changed, and may change. Everything that mutates goes through `start`."""
+
+    def __init__(
+        self,
+        store: FleetStore,
+        hands: Hands,
+        operator_key: Callable[[str], str],
+        woken: Callable[[], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._hands = hands
+        self._operator_key = operator_key
+        self._woken = woken
+        self._clock = clock
+        self._plans: deque[Plan] = deque(maxlen=_PLANS_KEPT)
+        self._runners: dict[str, Runner] = {}
+        self._tasks: dict[str, asyncio.Task[Run]] = {}
+        self._armed_until = 0.0 if store.inventory.read_only else math.inf
+        self._new_runs: dict[str, Run] = {}
+        self._summaries: list[ChangeSummary] = []
+        self._told: list[ChangeSummary] | None = None
+        self._estimates: Estimates = {}
+        self._found_journal: Journal | None = None
+        self._is_unattended = False
+
+    # --- arming
+
+    @property
+    def armed_until(self) -> float:
+        """Until when changes may be started (epoch seconds); 0 is read-only, infinite where the profile isn't read-only."""
+        return self._armed_until if self._armed_until > self._clock() else 0.0
+
+    def arm(self, seconds: float) -> None:
+        """Allow changes for so long; 0 makes it read-only again. Raises AnyconsoleError for more than 12 hours, or if it is locked."""
+        if self._store.inventory.is_locked:
+            raise AnyconsoleError("this console was started with --read-only: start another to change something")
+        if not 0 <= seconds <= 12 * 3600:
+            raise AnyconsoleError(f"{seconds:g} s: arming is for 12 hours at most")
+        self._armed_until = self._clock() + seconds if seconds else 0.0
+        self._woken()
+
+    # --- plans and runs
+
+    def plan(self, action: str, request: bytes | str) -> Plan:
+        """The plan of an action's request (JSON). Changes nothing. Raises AnyconsoleError."""
+        try:
+            plan = self._made(action, request)
+        except msgspec.MsgspecError as error:
+            raise AnyconsoleError(f"{action}: {error}") from error
+        self._plans.append(plan)
+        return plan
+
+    def _made(self, action: str, request: bytes | str) -> Plan:
+        operator, now = getpass.getuser(), self._clock()
+        match action:
+            case "drain":
+                drained = msgspec.json.decode(request, type=drain.DrainRequest)
+                drained = msgspec.structs.replace(drained, operator=operator)
+                return drain.make_plan(self._store, drained, now, self._estimates)
+            case "drift":
+                settled = msgspec.json.decode(request, type=drift.DriftRequest)
+                settled = msgspec.structs.replace(settled, operator=operator)
+                return drift.make_plan(self._store, settled, now, self._estimates)
+        raise AnyconsoleError(f"there is no action {action!r}")
+
+    def action_of(self, plan: Plan) -> Action:
+        """The action of a plan, from now on. Drift is settled by drain steps."""
+        return Draining(self._store, plan, self._clock())
+
+    async def start(
+        self, plan: Plan, overrides: Mapping[str, str], guards: Collection[GuardVerdict] = (), parallel: int = 1
+    ) -> str:
+        """Carry out a plan that this engine made; returns the run's id.
+
+        Raises:
+            AnyconsoleError: Not armed; not a plan of this engine's; nothing to do; a host is being changed already; no journal.
+        """
+        if not self.armed_until:
+            raise AnyconsoleError("read-only: nothing is changed until this console is armed")
+        if plan not in self._plans:
+            raise AnyconsoleError("this plan was not made by this engine, or too long ago: plan again")
+        if plan.missing:
+            raise AnyconsoleError(
+                f"{'; '.join(plan.missing)}. Leave it out of the scope, or wait until it is seen again"
+            )
+        if not plan.steps:
+            raise AnyconsoleError("nothing to change: every announcement is as wanted already")
+        if not plan.reason.strip():
+            raise AnyconsoleError("a change needs a reason")
+        busy = {s.host for r in self._runners.values() if r.run.state is not RunState.ENDED for s in r.run.plan.steps}
+        if taken := sorted(busy & {step.host for step in plan.steps}):
+            raise AnyconsoleError(f"{', '.join(taken)}: another change of this console is running there")
+        operator = Operator(
+            user=getpass.getuser(), host=socket.gethostname(), key=self._operator_key(plan.steps[0].host)
+        )
+        run = Run(
+            id="",
+            plan=plan,
+            operator=operator,
+            began_at=self._clock(),
+            guards=tuple(guards),
+            overrides={name: why.strip() for name, why in overrides.items() if why.strip()},
+        )
+        journal = await asyncio.to_thread(lambda: self._journal().open_change(run))
+        run = msgspec.structs.replace(run, id=journal.id)
+        runner = Runner(
+            run, self.action_of(plan), self._hands, journal, self._changed, parallel=parallel, clock=self._clock
+        )
+        runner.is_unattended = self._is_unattended
+        self._runners[run.id] = runner
+        task = asyncio.create_task(runner.carry_out(), name=f"run {run.id}")
+        self._tasks[run.id] = task
+        task.add_done_callback(lambda _: self._ended(run.id))
+        self._changed(runner.run)
+        return run.id
+
+    def _changed(self, run: Run) -> None:
+        self._new_runs[run.id] = run
+        self._woken()
+
+    def _ended(self, run_id: str) -> None:
+        self._tasks.pop(run_id, None)
+        ended = [name for name, runner in self._runners.items() if runner.run.state is RunState.ENDED]
+        for name in ended[:-_RUNS_KEPT]:
+            del self._runners[name]
+
+    def runner(self, run_id: str) -> Runner:
+        """The runner of a run of this console. Raises AnyconsoleError."""
+        if run_id not in self._runners:
+            raise AnyconsoleError(f"there is no run {run_id!r} in this console")
+        return self._runners[run_id]
+
+    async def wait(self, run_id: str) -> Run:
+        """The run as it ends."""
+        runner = self.runner(run_id)
+        if (task := self._tasks.get(run_id)) is not None:
+            await asyncio.wait({task})
+        return runner.run
+
+    @property
+    def is_running(self) -> bool:
+        """True while a run isn't ended."""
+        return bool(self._tasks)
+
+    async def finish(self) -> None:
+        """The screen is gone: bring every run to its end. Questions are answered with what is safe."""
+        self._is_unattended = True
+        for runner in self._runners.values():
+            runner.is_unattended = True
+        if self._tasks:
+            _log.info("the screen is gone, %d changes go on to their end", len(self._tasks))
+            await asyncio.wait(set(self._tasks.values()))
+
+    def cancel_all(self) -> None:
+        """Take back everything that is unconfirmed."""
+        for runner in self._runners.values():
+            runner.cancel()
+
+    # --- the journal
+
+    def _journal(self) -> Journal:
+        """The journal, found once it is needed. Raises JournalError."""
+        if self._found_journal is None:
+            self._found_journal = journal_of(self._store.inventory)
+        return self._found_journal
+
+    async def follow_journal(self) -> None:
+        """Keep the summaries of the journal up to date, with what other consoles of this user write."""
+        said = ""
+        while True:
+            try:
+                changes = await asyncio.to_thread(lambda: self._journal().changes(_CHANGES_KEPT))
+            except (OSError, AnyconsoleError) as error:
+                if str(error) != said:
+                    said = str(error)
+                    _log.warning("journal: %s", said)
+            else:
+                self._estimates = durations(changes, {n.name: n.site for n in self._store.inventory.nodes})
+                summaries = [summary(change) for change in changes]
+                if summaries != self._summaries:
+                    self._summaries = summaries
+                    self._woken()
+            await asyncio.sleep(1.0 if self._tasks else _JOURNAL_EVERY)
+
+    async def report(self, change_id: str) -> str:
+        """A change as an incident report, with what the nodes say now if it was left open."""
+        change = await asyncio.to_thread(lambda: self._journal().change(change_id))
+        text = markdown(change)
+        if change.outcome == OPEN:
+            text += f"\n## What the nodes say now ({time_of_day(self._clock())} UTC)\n\n{self.found(change)}\n"
+        return text
+
+    async def acknowledge(self, change_id: str) -> str:
+        """Close a change that was left open, with what the nodes say now; returns those words."""
+        journal = self._journal()
+        change = await asyncio.to_thread(lambda: journal.change(change_id))
+        words = self.found(change)
+        operator = Operator(user=getpass.getuser(), host=socket.gethostname())
+        await asyncio.to_thread(lambda: journal.acknowledge(change_id, operator, words))
+        return words
+
+    def found(self, change: JournalledChange) -> str:
+        """Where the nodes of a change stand now, step by step."""
+        if not change.plan.steps:
+            return "its plan can't be read, so where the nodes should stand is not known"
+        action = self.action_of(change.plan)
+        now = self._clock()
+        steps = change.plan.steps
+        standings = in_sequence(steps, [action.standing(step, now) for step in steps])
+        return "\n".join(f"{step.host} {step.title}: {told}" for step, told in zip(steps, standings, strict=True))
+
+    # --- for the screen
+
+    def take_news(self) -> tuple[list[Run], list[ChangeSummary] | None]:
+        """Runs that changed since the last call, and the journal's summaries if they did."""
+        runs, self._new_runs = list(self._new_runs.values()), {}
+        if self._summaries is self._told:
+            return runs, None
+        self._told = self._summaries
+        return runs, self._summaries
+
+
+def in_sequence(steps: Sequence[Step], standings: Sequence[Standing]) -> list[Standing]:
+    """Where the steps of one plan stand together: the one serial that a host tells is known to the steps on both sides of it alone."""
+    told = list(standings)
+    for i, step in enumerate(steps):
+        if standings[i] is not Standing.OTHER:
+            continue
+        same = [j for j, other in enumerate(steps) if (other.host, other.part) == (step.host, step.part)]
+        if any(standings[j] in (Standing.CONFIRMED, Standing.UNCONFIRMED) for j in same if j > i):
+            told[i] = Standing.CONFIRMED
+        elif any(standings[j] not in (Standing.OTHER, Standing.UNKNOWN) for j in same if j < i):
+            told[i] = Standing.BEFORE
+    return told

@@ -1,0 +1,253 @@
+"""Changing the fleet from the screen: the one check that read-only is, the dialogs it leads to, and what became of the runs.
+
+Nothing here decides whether a change is safe or carries one out: plans and runs are the engine's, guards are `actions.guards`'.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Coroutine, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from anyconsole.actions.journal_record import OPEN, ChangeSummary
+from anyconsole.actions.run import Run, RunState
+from anyconsole.errors import AnyconsoleError
+from anyconsole.model.facts import Key
+from anyconsole.model.table import Level
+from anyconsole.tui.header import Words
+from anyconsole.tui.screens.choose import ChooseScreen
+from anyconsole.tui.screens.plan import PlanScreen
+from anyconsole.tui.screens.report import ReportScreen
+from anyconsole.tui.screens.watch import WatchScreen
+from anyconsole.tui.targets import Wish, drift_targets_of, targets_of
+from anyconsole.tui.traffic import Place, baseline
+from anyconsole.tui.watch_text import ended_words, outcome_level
+
+if TYPE_CHECKING:
+    from anyconsole.tui.app import ConsoleApp
+
+__all__ = ["READ_ONLY", "Changing", "seconds_of"]
+
+_log = logging.getLogger(__name__)
+
+READ_ONLY = "read-only: :arm 15m lifts it"
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def seconds_of(text: str) -> int | None:
+    """Seconds of a time such as 90s, 15m or 1h; None if it isn't one."""
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([smh])", text.strip())
+    return int(found[1]) * _UNITS[found[2]] if found else None
+
+
+class Changing:
+    """What an operator can do to the fleet, and what they are told of what is being done."""
+
+    def __init__(self, app: ConsoleApp) -> None:
+        self._app = app
+        self._baselines: dict[str, dict[Place, float]] = {}
+        self._running: set[str] = set()
+        self._unseen: set[str] = set()
+        self._told: frozenset[str] = frozenset()
+        self._said: tuple[tuple[Words, ...], bool] = ((), False)
+
+    # --- read-only
+
+    @property
+    def is_armed(self) -> bool:
+        """True while the fleet may be changed from here."""
+        return self._app.now() < self._app.client.armed_until
+
+    @property
+    def armed_for(self) -> float:
+        """Seconds for which it may still be changed; infinite where the profile isn't read-only."""
+        until = self._app.client.armed_until
+        return until if math.isinf(until) else max(0.0, until - self._app.now())
+
+    def refuse(self) -> bool:
+        """The one check: True, and said, if this console is read-only now."""
+        if self.is_armed:
+            return False
+        self._app.say(READ_ONLY, Level.WARN)
+        return True
+
+    def arm(self, text: str) -> None:
+        """`:arm 15m`."""
+        seconds = seconds_of(text)
+        if seconds is None:
+            self._app.say(":arm wants a time, such as 15m or 1h", Level.WARN)
+        else:
+            self._start(self._arm(seconds, f"armed for {text.strip()}: D and U are live"))
+
+    def disarm(self) -> None:
+        """`:disarm`."""
+        self._start(self._arm(0, "read-only again"))
+
+    async def _arm(self, seconds: int, words: str) -> None:
+        await self._app.client.ask("arm", seconds=str(seconds))
+        self._app.say(words, Level.WARN if seconds else Level.OK)
+        self._app.tick()
+
+    # --- plans
+
+    def plan(self, keys: Sequence[Key], wish: Wish) -> None:
+        """Open the dialog on these rows, by name."""
+        is_drift = wish.action == "drift"
+        targets = (drift_targets_of if is_drift else targets_of)(self._app.client.store, keys)
+        if targets is None:
+            what = "on one node" if is_drift else "nodes, tenants, sessions or announcements"
+            self._app.say(f"these rows name nothing that could be changed; choose rows that are {what}", Level.WARN)
+        else:
+            self._app.push_screen(PlanScreen(self._app, targets, wish))
+
+    # --- runs
+
+    def take(self) -> None:
+        """The client has news: remember what was before a run, and tell of one that asks or has ended."""
+        client = self._app.client
+        for run in client.runs.values():
+            if run.id not in self._baselines:
+                self._baselines[run.id] = baseline(client.store, run.plan)
+            if run.state is not RunState.ENDED:
+                self._running.add(run.id)
+            elif run.id in self._running:
+                self._running.discard(run.id)
+                self._unseen.add(run.id)
+                if not self._is_watched(run.id):
+                    self._app.say(f"{ended_words(run)} (W)", outcome_level_of(run))
+        self._tell_open()
+        for screen in self._app.screen_stack:
+            if isinstance(screen, WatchScreen):
+                screen.news()
+        before, self._said = self._said, (self.words, self.is_armed)
+        if self._said != before:
+            self._app.tick()
+
+    def _tell_open(self) -> None:
+        opened = self.open_changes
+        if fresh := [change for change in opened if change.id not in self._told]:
+            self._app.say(_open_words(fresh[0], len(opened)), Level.CRIT)
+        self._told |= {change.id for change in opened}
+
+    def _is_watched(self, run: str) -> bool:
+        return any(isinstance(s, WatchScreen) and s.run_id == run for s in self._app.screen_stack)
+
+    @property
+    def open_changes(self) -> list[ChangeSummary]:
+        """Changes that were begun and never ended, and that nobody works on."""
+        return [change for change in self._app.client.changes if change.state == OPEN]
+
+    @property
+    def words(self) -> tuple[Words, ...]:
+        """For the header: what is going on, and what waits to be looked at."""
+        runs = self._app.client.runs
+        live = [run for run in runs.values() if run.state is not RunState.ENDED]
+        asking = sum(run.state is RunState.ASKING for run in live)
+        said: list[Words] = []
+        if asking:
+            said.append((f"{_count(asking, 'change')} ASK{'S' if asking == 1 else ''} (W)", Level.CRIT))
+        if len(live) > asking:
+            said.append((f"{_count(len(live) - asking, 'change')} running (W)", Level.WARN))
+        if not live:
+            said += [
+                (f"{runs[i].outcome or 'ended'} (W)", outcome_level_of(runs[i]))
+                for i in list(self._unseen)[:1]
+                if i in runs
+            ]
+        if opened := self.open_changes:
+            said.append((f"{_count(len(opened), 'open change')} (8)", Level.CRIT))
+        return tuple(said)
+
+    def baseline_of(self, run: Run) -> dict[Place, float]:
+        """What the instances concerned answered before the run began."""
+        if run.id not in self._baselines:
+            self._baselines[run.id] = baseline(self._app.client.store, run.plan)
+        return self._baselines[run.id]
+
+    def result_was_seen(self, run: Run) -> None:
+        """The result sheet was shown."""
+        if run.id in self._unseen:
+            self._unseen.discard(run.id)
+            self._app.tick()
+
+    def watch(self) -> None:
+        """The run that asks, else the one that runs, else the last; a list if there are several."""
+        runs = list(self._app.client.runs.values())
+        live = [run for run in runs if run.state is not RunState.ENDED]
+        wanted = live or [run for run in runs if run.id in self._unseen] or runs[-1:]
+        if not wanted:
+            self._app.say("nothing has been changed from here yet; 8 shows the journal")
+        elif len(wanted) == 1:
+            self.watch_run(wanted[0].id)
+        else:
+
+            def chosen(run: str | None) -> None:
+                if run is not None:
+                    self.watch_run(run)
+
+            options = [(run.id, f"{run.outcome or run.state}  {run.plan.title}") for run in wanted]
+            self._app.push_screen(ChooseScreen("Watch", options), chosen)
+
+    def watch_run(self, run: str) -> None:
+        """Open the watch screen, unless it is the one that is seen."""
+        screen = self._app.screen
+        if not (isinstance(screen, WatchScreen) and screen.run_id == run):
+            self._app.push_screen(WatchScreen(self._app, run))
+
+    def cancel(self, run: str) -> None:
+        """Take back what isn't confirmed, begin nothing more."""
+        self._start(self._say_after("aborting: what is unconfirmed is taken back", "cancel", run=run))
+
+    def answer(self, run: str, question: int, answer: str) -> None:
+        """Answer a run's question."""
+        self._start(self._say_after(f"answered: {answer}", "answer", run=run, question=str(question), answer=answer))
+
+    # --- journal
+
+    def report(self, change: str) -> None:
+        """The report of a change."""
+        self._app.push_screen(ReportScreen(self._app, change))
+
+    def acknowledge(self, key: Key | None) -> None:
+        """The open change under the cursor; anywhere else the only one there is."""
+        opened = [change.id for change in self.open_changes]
+        chosen = [change for change in opened if key == ("change", change)] or (opened if len(opened) == 1 else [])
+        if chosen:
+            self._start(self._say_after("acknowledged", "acknowledge", change=chosen[0]))
+        else:
+            self._app.say("no open change is under the cursor" if opened else "no change is open", Level.WARN)
+
+    async def _say_after(self, words: str, op: str, **args: str) -> None:
+        await self._app.client.ask(op, **args)
+        self._app.say(words)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._app.run_worker(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except AnyconsoleError as error:
+            self._app.say(str(error), Level.CRIT)
+        except Exception as error:  # noqa: BLE001 - said and logged: a fault in one action must not end the console
+            _log.exception("changing failed")
+            self._app.say(f"{type(error).__name__}: {error}", Level.CRIT)
+
+
+def outcome_level_of(run: Run) -> Level:
+    """The level of a message about the end of a run."""
+    return Level(outcome_level(run).value)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _open_words(change: ChangeSummary, count: int) -> str:
+    more = f", and {count - 1} more" if count > 1 else ""
+    began = datetime.fromtimestamp(change.opened_at, UTC).strftime("%H:%M")
+    return f"open change from {began}: {change.title}{more} (8)"

@@ -1,0 +1,151 @@
+"""What a change is about: the rows an operator chose, taken down by name at the moment of the key press.
+
+Rows move under the cursor; names don't. Nothing here asks the engine, and nothing decides whether the change is a good idea.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+
+import msgspec
+
+from anyconsole.model.facts import Key
+from anyconsole.model.inventory import Family, SessionSpec
+from anyconsole.model.store import FleetStore
+from anyconsole.model.verdicts import node_announcements
+from anyconsole.tui.plain_text import some
+from anyconsole.tui.scope import scope_of
+
+__all__ = ["Cell", "Targets", "Wish", "drift_targets_of", "request_text", "targets_of"]
+
+Cell = tuple[str, str, str]
+"""An announcement by name: node, session, prefix."""
+
+_KINDS = frozenset({"node", "tenant", "instance", "session", "announcement"})
+
+_NAMED = 4
+"""So many names of marked rows are said; then only how many more there are."""
+
+
+class Wish(StrEnum):
+    """What is to become of the chosen rows, as a title begins."""
+
+    DRAIN = "Drain"
+    UNDRAIN = "Undrain"
+    ADOPT = "Adopt drift"
+    REVERT = "Revert drift"
+
+    @property
+    def action(self) -> str:
+        """What the engine calls it."""
+        return "drift" if self in (Wish.ADOPT, Wish.REVERT) else "drain"
+
+
+class Targets(msgspec.Struct, frozen=True, kw_only=True):
+    """A scope as a plan's request says it; an empty field does not narrow, `words` say it in a title."""
+
+    nodes: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    families: tuple[Family, ...] = ()
+    cells: tuple[Cell, ...] = ()
+    words: str = ""
+
+
+def targets_of(store: FleetStore, keys: Sequence[Key]) -> Targets | None:
+    """What these rows stand for together; None if one of them stands for no announcement."""
+    kinds = {key[0] for key in keys}
+    if not keys or not kinds <= _KINDS:
+        return None
+    if len(keys) == 1:
+        return _of_one(store, keys[0])
+    # In the profile's order, whatever the rows' is: the same marks make the same plan.
+    chosen = {key[1] for key in keys}
+    if kinds == {"node"}:
+        nodes = tuple(node.name for node in store.inventory.nodes if node.name in chosen)
+        return Targets(nodes=nodes, words=f"{len(nodes)} nodes: {some(nodes, _NAMED)}")
+    if kinds == {"tenant"}:
+        tenants = tuple(tenant.name for tenant in store.inventory.tenants if tenant.name in chosen)
+        return Targets(tenants=tenants, words=f"{len(tenants)} tenants on all nodes: {some(tenants, _NAMED)}")
+    cells = tuple(sorted({cell for key in keys for cell in _cells(store, key)}))
+    if not cells:
+        return None  # all empty would mean the whole fleet
+    return Targets(cells=cells, words=f"{len(cells)} announcements of {len(keys)} marked rows")
+
+
+def drift_targets_of(store: FleetStore, keys: Sequence[Key]) -> Targets | None:
+    """The nodes that these rows are on: drift is a node's as a whole. None if a row is on no node."""
+    nodes = {scope_of(store.inventory, key).node for key in keys}
+    if not nodes or "" in nodes:
+        return None
+    chosen = tuple(node.name for node in store.inventory.nodes if node.name in nodes)
+    return Targets(nodes=chosen, words=some(chosen, _NAMED))
+
+
+def request_text(
+    wish: Wish,
+    targets: Targets,
+    *,
+    level: str = "serve",
+    reason: str = "",
+    ticket: str = "",
+    expires_at: float | None = None,
+) -> str:
+    """The request for a plan, as JSON. `level` and `expires_at` are a drain's alone."""
+    request: dict[str, object] = {"reason": reason, "ticket": ticket}
+    if wish in (Wish.ADOPT, Wish.REVERT):
+        request |= {"way": wish.name.lower(), "nodes": targets.nodes}
+    else:
+        scope = ("nodes", "tenants", "peers", "families", "cells")
+        request |= {name: value for name in scope if (value := getattr(targets, name))}
+        request |= {"level": level, "expires_at": expires_at}
+    return msgspec.json.encode(request).decode()
+
+
+def _of_one(store: FleetStore, key: Key) -> Targets | None:
+    match key:
+        case ("node", node):
+            return Targets(nodes=(node,), words=f"node {node}, all tenants")
+        case ("tenant", tenant):
+            return Targets(tenants=(tenant,), words=f"tenant {tenant} on all nodes")
+        case ("instance", node, tenant):
+            return Targets(nodes=(node,), tenants=(tenant,), words=f"tenant {tenant} on {node}")
+        case ("session", node, speaker, name):
+            return _of_session(store, key, node, speaker, name)
+        case ("announcement", node, _, session, prefix):
+            tenant = scope_of(store.inventory, key).tenant
+            return Targets(cells=((node, session, prefix),), words=f"{prefix} ({tenant}) on {node} {session}")
+        case _:
+            return None
+
+
+def _of_session(store: FleetStore, key: Key, node: str, speaker: str, name: str) -> Targets | None:
+    sessions = [(s.name, one) for s in store.inventory.node(node).speakers for one in s.sessions]
+    session = next((one for owner, one in sessions if (owner, one.name) == (speaker, name)), None)
+    if session is None:
+        return None
+    words = f"session {session.title} on {node}, all tenants"
+    if sum(_is_alike(one, session) for _, one in sessions) == 1:
+        return Targets(nodes=(node,), peers=(session.peer,), families=(session.family,), words=words)
+    cells = tuple(_cells(store, key))  # a second session with the same peer is not meant
+    return Targets(cells=cells, words=words) if cells else None
+
+
+def _is_alike(one: SessionSpec, other: SessionSpec) -> bool:
+    return (one.peer, one.family) == (other.peer, other.family)
+
+
+def _cells(store: FleetStore, key: Key) -> Iterator[Cell]:
+    scope = scope_of(store.inventory, key)
+    for node in store.inventory.nodes:
+        if scope.node not in ("", node.name):
+            continue
+        for speaker, session, tenant, prefix in node_announcements(store, node):
+            if (
+                scope.session in ("", session.name)
+                and scope.tenant in ("", tenant.name)
+                and scope.prefix in ("", prefix)
+                and (not scope.session or key[2] == speaker.name)
+            ):
+                yield node.name, session.name, prefix

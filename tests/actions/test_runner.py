@@ -1,0 +1,422 @@
+"""The runner against scripted hosts: whatever fails, and wherever it is cut, nothing stays half done and the journal tells it.
+
+Hosts are scripted here because every failure at every moment is wanted; the same runner meets real daemons in tests/e2e.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from anyconsole.actions import runner as runner_module
+from anyconsole.actions.guards import GuardVerdict
+from anyconsole.actions.guards import Outcome as GuardOutcome
+from anyconsole.actions.journal import Journal
+from anyconsole.actions.plan import Plan, Step
+from anyconsole.actions.run import Operator, Outcome, Proof, Run, RunState, StepState
+from anyconsole.actions.runner import Gate, Runner, Standing
+from anyconsole.drivers.transaction import Ended
+from anyconsole.errors import AnyconsoleError, JournalError
+
+
+class Said(msgspec.Struct, frozen=True):
+    exit_status: int = 0
+    stdout: bytes = b"done\n"
+    stderr: bytes = b""
+
+
+class Node:
+    """A host with one number that is applied unconfirmed, confirmed, or taken back; `script` is called before every command."""
+
+    def __init__(self) -> None:
+        self.standing: dict[str, Standing] = {}
+        self.ran: list[str] = []
+        self.before: Callable[[str], Said | None] = lambda _: None
+        self.after: Callable[[str], None] = lambda _: None
+        self.blind: set[str] = set()
+
+    async def execute(self, host: str, script: str, deadline: float) -> Said:  # noqa: ARG002
+        self.ran.append(f"{host} {script}")
+        if (said := self.before(f"{host} {script}")) is not None:
+            return said
+        wanted = {"apply": Standing.UNCONFIRMED, "confirm": Standing.CONFIRMED, "revert": Standing.BEFORE}
+        self.standing[host] = wanted[script.split(maxsplit=1)[0]]
+        self.after(f"{host} {script}")
+        return Said()
+
+    async def look(self, hosts: Collection[str], deadline: float) -> set[str]:  # noqa: ARG002
+        return set(hosts) - self.blind
+
+
+class Scripted:
+    """An action whose guards, gate and proofs are what the test says."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.verdicts: Callable[[bool, Collection[str]], list[GuardVerdict]] = lambda _u, _s: []
+        self.gates: list[Gate] = []
+        self.met: Callable[[Step], bool | None] = lambda _: True
+
+    def witnesses(self, steps: Sequence[Step]) -> set[str]:
+        return {step.host for step in steps} | {"other"}
+
+    def guards(
+        self, steps: Sequence[Step], now: float, *, unconfirmed: bool = False, unseen: Collection[str] = ()
+    ) -> list[GuardVerdict]:
+        assert steps
+        assert now > 0
+        return self.verdicts(unconfirmed, unseen)
+
+    def gate(self, step: Step, now: float) -> Gate:  # noqa: ARG002
+        return self.gates.pop(0) if self.gates else Gate(is_open=True)
+
+    def proofs(self, step: Step, now: float) -> tuple[Proof, ...]:  # noqa: ARG002
+        return (Proof(layer="daemon", met=self.met(step), words="as planned", required=True),)
+
+    def standing(self, step: Step, now: float) -> Standing:  # noqa: ARG002
+        return self.node.standing.get(step.host, Standing.BEFORE)
+
+
+REFUSAL = GuardVerdict(name="floor", outcome=GuardOutcome.REFUSE, numbers="1 node left, 2 are wanted")
+
+
+def step(host: str, number: int = 1) -> Step:
+    return Step(
+        host=host,
+        title=f"step {number}",
+        apply=f"apply {number}",
+        confirm=f"confirm {number}",
+        revert=f"revert {number}",
+        hold=30,
+    )
+
+
+class Bench:
+    """A runner on scripted hosts with a real journal."""
+
+    def __init__(self, folder: Path) -> None:
+        self.journal = Journal(folder)
+        self.node = Node()
+        self.action = Scripted(self.node)
+        self.seen: list[Run] = []
+
+    def runner(self, *hosts: str, parallel: int = 1, overrides: dict[str, str] | None = None) -> Runner:
+        steps = tuple(step(h, i) for i, h in enumerate(hosts, start=1))
+        plan = Plan(action="test", title="a test", profile="paper", made_at=1.0, reason="to see", steps=steps)
+        run = Run(id="", plan=plan, operator=Operator(user="op", host="here"), began_at=1.0, overrides=overrides or {})
+        change = self.journal.open_change(run)
+        run = msgspec.structs.replace(run, id=change.id)
+        return Runner(run, self.action, self.node, change, self.seen.append, parallel=parallel)
+
+    def events(self) -> list[str]:
+        (change,) = self.journal.changes()
+        return [str(r.fields.get("event", r.kind)) for r in change.records]
+
+    @property
+    def outcome(self) -> str:
+        (change,) = self.journal.changes()
+        return change.outcome
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr(runner_module, "TICK", 0.01)
+    monkeypatch.setattr(runner_module, "LINGER", 0.05)
+    return Bench(tmp_path / "journal")
+
+
+async def test_a_step_is_journalled_before_and_after_each_of_its_commands(bench: Bench) -> None:
+    run = await bench.runner("fra1").carry_out()
+    assert (run.outcome, run.state) == (Outcome.DONE, RunState.ENDED)
+    assert bench.node.ran == ["fra1 apply 1", "fra1 confirm 1"]
+    assert bench.events() == [
+        "opened", "applying", "applied", "verified", "confirming", "confirmed", "done", "closed",
+    ]  # fmt: skip
+    assert bench.outcome == "done"
+
+
+async def test_a_refused_guard_touches_nothing(bench: Bench) -> None:
+    bench.action.verdicts = lambda _u, _s: [REFUSAL]
+    run = await bench.runner("fra1").carry_out()
+    assert run.outcome is Outcome.REFUSED
+    assert bench.node.ran == []
+    assert run.outcome.exit_code == 3
+
+
+async def test_an_override_lets_it_pass_and_is_in_the_journal(bench: Bench) -> None:
+    bench.action.verdicts = lambda _u, _s: [REFUSAL]
+    run = await bench.runner("fra1", overrides={"floor": "the rack burns"}).carry_out()
+    assert run.outcome is Outcome.DONE
+    (change,) = bench.journal.changes()
+    assert change.overrides == {"floor": "the rack burns"}
+
+
+async def test_what_can_not_be_overridden_is_refused_whatever_is_typed(bench: Bench) -> None:
+    bench.action.verdicts = lambda _u, _s: [msgspec.structs.replace(REFUSAL, overridable=False)]
+    run = await bench.runner("fra1", overrides={"floor": "the rack burns"}).carry_out()
+    assert run.outcome is Outcome.REFUSED
+    assert bench.node.ran == []
+
+
+async def test_a_fleet_that_changed_meanwhile_is_never_confirmed(bench: Bench) -> None:
+    bench.action.verdicts = lambda unconfirmed, _s: [REFUSAL] if unconfirmed else []
+    run = await bench.runner("fra1").carry_out()
+    assert run.outcome is Outcome.CONFLICT
+    assert bench.node.ran == ["fra1 apply 1", "fra1 revert 1"]
+    assert bench.node.standing["fra1"] is Standing.BEFORE
+
+
+async def test_guards_are_told_which_hosts_could_not_be_seen(bench: Bench) -> None:
+    told: list[Collection[str]] = []
+    bench.node.blind = {"other"}
+
+    def verdicts(_unconfirmed: bool, unseen: Collection[str]) -> list[GuardVerdict]:
+        told.append(unseen)
+        return []
+
+    bench.action.verdicts = verdicts
+    await bench.runner("fra1").carry_out()
+    assert told == [{"other"}, {"other"}]
+
+
+async def test_what_is_not_proved_in_time_is_taken_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "MARGIN", 29.9)
+    bench.action.met = lambda _: False
+    run = await bench.runner("fra1").carry_out()
+    assert run.outcome is Outcome.ROLLED_BACK
+    assert bench.node.ran[-1] == "fra1 revert 1"
+    assert run.steps[0].state is StepState.REVERTED
+
+
+@pytest.mark.parametrize("moment", ["applying", "verifying"])
+async def test_cancel_takes_back_what_is_unconfirmed(bench: Bench, moment: str) -> None:
+    runner = bench.runner("fra1", "ams1")
+    if moment == "applying":
+        bench.node.after = lambda _: runner.cancel()
+    else:
+        bench.action.met = lambda _: runner.cancel()
+    run = await runner.carry_out()
+    assert run.outcome is Outcome.ROLLED_BACK
+    assert bench.node.ran == ["fra1 apply 1", "fra1 revert 1"]
+    assert [s.state for s in run.steps] == [StepState.REVERTED, StepState.SKIPPED]
+
+
+async def test_cancel_after_a_confirmed_step_leaves_it_and_begins_no_other(bench: Bench) -> None:
+    runner = bench.runner("fra1", "ams1")
+    bench.node.after = lambda command: runner.cancel() if "confirm" in command else None
+    run = await runner.carry_out()
+    assert run.outcome is Outcome.STOPPED
+    assert bench.node.standing == {"fra1": Standing.CONFIRMED}
+
+
+@pytest.mark.parametrize(
+    ("refused", "outcome"),
+    [
+        (["floor"], Outcome.REFUSED),
+        (["floor", "pending"], Outcome.CONFLICT),
+        (["evidence", "pending"], Outcome.NO_EVIDENCE),  # pending is our own last step, seen before the node was lost
+    ],
+)
+async def test_a_refusal_is_called_by_what_is_known(bench: Bench, refused: list[str], outcome: Outcome) -> None:
+    bench.action.verdicts = lambda _unconfirmed, _unseen: [msgspec.structs.replace(REFUSAL, name=n) for n in refused]
+    assert (await bench.runner("fra1").carry_out()).outcome is outcome
+    assert bench.node.ran == []
+
+
+async def test_the_first_host_is_a_canary_and_the_first_failure_stops_the_rest(bench: Bench) -> None:
+    bench.node.before = lambda command: Said(int(Ended.BAD_CONFIG), b"BIRD refuses it\n") if "fra1" in command else None
+    run = await bench.runner("fra1", "ams1", "sin1", parallel=3).carry_out()
+    assert run.outcome is Outcome.FAILED
+    assert run.words == "BIRD refuses it"
+    assert bench.node.ran == ["fra1 apply 1"]
+
+
+async def test_hosts_after_the_canary_go_in_parallel_if_asked(bench: Bench) -> None:
+    most = 0
+    at_work: set[str] = set()
+
+    async def execute(host: str, script: str, deadline: float) -> Said:
+        nonlocal most
+        at_work.add(host)
+        most = max(most, len(at_work))
+        await asyncio.sleep(0.02)
+        at_work.discard(host)
+        return await Node.execute(bench.node, host, script, deadline)
+
+    bench.node.execute = execute  # type: ignore[method-assign]
+    run = await bench.runner("fra1", "ams1", "sin1", "lon1", parallel=2).carry_out()
+    assert run.outcome is Outcome.DONE
+    assert most == 2
+    assert bench.node.ran[:2] == ["fra1 apply 1", "fra1 confirm 1"]
+
+
+@pytest.mark.parametrize("ended", [Ended.LOCKED, Ended.STALE, Ended.PENDING])
+async def test_another_operator_is_a_conflict(bench: Bench, ended: Ended) -> None:
+    bench.node.before = lambda _: Said(int(ended), b"somebody else is at it\n")
+    run = await bench.runner("fra1").carry_out()
+    assert run.outcome is Outcome.CONFLICT
+    assert run.outcome.exit_code == 5
+
+
+async def test_a_daemon_that_did_not_do_as_told_is_taken_back(bench: Bench) -> None:
+    bench.node.before = lambda command: (
+        Said(int(Ended.REFUSED), b"serial 4 after all\n") if "apply" in command else None
+    )
+    run = await bench.runner("fra1").carry_out()
+    assert run.outcome is Outcome.ROLLED_BACK
+    assert bench.node.ran == ["fra1 apply 1", "fra1 revert 1"]
+
+
+# --- lost in the middle
+
+
+def losing(bench: Bench, word: str, standing: Standing) -> None:
+    """The connection is lost once, when the command called `word` is sent; the host is then at `standing`."""
+    lost: list[str] = []
+
+    def before(command: str) -> Said | None:
+        if word in command and not lost:
+            lost.append(command)
+            bench.node.standing["fra1"] = standing
+            raise AnyconsoleError("connection lost")
+        return None
+
+    bench.node.before = before
+
+
+async def test_lost_before_it_was_applied_nothing_changed(bench: Bench) -> None:
+    losing(bench, "apply", Standing.BEFORE)
+    run = await bench.runner("fra1").carry_out()
+    assert run.outcome is Outcome.ROLLED_BACK
+    assert bench.node.ran == ["fra1 apply 1"]
+
+
+async def test_lost_after_it_was_applied_it_goes_on(bench: Bench) -> None:
+    losing(bench, "apply", Standing.UNCONFIRMED)
+    run = await bench.runner("fra1").carry_out()
+    assert run.outcome is Outcome.DONE
+    assert bench.node.standing["fra1"] is Standing.CONFIRMED
+
+
+async def test_lost_while_confirming_it_asks_the_node_and_confirms_once_more(bench: Bench) -> None:
+    losing(bench, "confirm", Standing.UNCONFIRMED)
+    run = await bench.runner("fra1").carry_out()
+    assert run.outcome is Outcome.DONE
+    assert bench.node.ran == ["fra1 apply 1", "fra1 confirm 1", "fra1 confirm 1"]
+
+
+async def test_lost_while_confirming_a_confirmed_node_is_believed(bench: Bench) -> None:
+    losing(bench, "confirm", Standing.CONFIRMED)
+    run = await bench.runner("fra1").carry_out()
+    assert run.outcome is Outcome.DONE
+    assert bench.node.ran == ["fra1 apply 1", "fra1 confirm 1"]
+
+
+async def test_a_node_that_stays_lost_is_unknown_and_not_called_done(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "GRACE", -29.5)
+    bench.node.blind = {"fra1"}
+    losing(bench, "confirm", Standing.UNCONFIRMED)
+    run = await bench.runner("fra1").carry_out()
+    assert run.outcome is Outcome.UNKNOWN
+    assert run.steps[0].state is StepState.UNKNOWN
+
+
+# --- the journal can't be written
+
+
+def failing_journal(monkeypatch: pytest.MonkeyPatch, runner: Runner, event: str) -> None:
+    journal = runner._journal
+    write = journal.record
+
+    def write_or_fail(kind: str, **fields: object) -> None:
+        if fields.get("event") == event:
+            raise JournalError("journal: no space left on device")
+        write(kind, **fields)
+
+    monkeypatch.setattr(journal, "record", write_or_fail)
+
+
+async def test_without_a_journal_nothing_begins(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = bench.runner("fra1")
+    failing_journal(monkeypatch, runner, "applying")
+    run = await runner.carry_out()
+    assert run.outcome is Outcome.FAILED
+    assert "no space left" in run.words
+    assert bench.node.ran == []
+
+
+async def test_without_a_journal_nothing_is_confirmed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = bench.runner("fra1")
+    failing_journal(monkeypatch, runner, "confirming")
+    run = await runner.carry_out()
+    assert run.outcome is Outcome.ROLLED_BACK
+    assert bench.node.ran == ["fra1 apply 1", "fra1 revert 1"]
+
+
+@pytest.mark.parametrize("event", ["applied", "verified", "confirmed", "done"])
+async def test_what_has_happened_is_not_undone_by_a_full_disk_but_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, event: str
+) -> None:
+    runner = bench.runner("fra1")
+    failing_journal(monkeypatch, runner, event)
+    run = await runner.carry_out()
+    assert run.outcome is Outcome.DONE
+    assert "journal is not complete" in run.words
+
+
+# --- questions
+
+ASKS = Gate(
+    is_open=False,
+    words="12 q/s are left",
+    ask="12 q/s are left. Withdraw all the same?",
+    choices=(("stay", "end here"), ("wait", "wait on"), ("go", "withdraw now")),
+    default="stay",
+)
+
+
+async def answered(bench: Bench, answer: str) -> Run:
+    bench.action.gates = [ASKS]
+    runner = bench.runner("fra1")
+    task = asyncio.create_task(runner.carry_out())
+    while runner.run.question is None:
+        await asyncio.sleep(0.01)
+    assert runner.run.state is RunState.ASKING
+    with pytest.raises(AnyconsoleError):
+        runner.answer(runner.run.question.id, "nonsense")
+    runner.answer(runner.run.question.id, answer)
+    return await task
+
+
+async def test_a_question_stops_or_goes_on_as_answered(bench: Bench) -> None:
+    assert (await answered(bench, "go")).outcome is Outcome.DONE
+
+
+async def test_staying_ends_it_without_touching_the_host(bench: Bench) -> None:
+    assert (await answered(bench, "stay")).outcome is Outcome.STOPPED
+    assert bench.node.ran == []
+
+
+async def test_nobody_there_means_what_is_safe(bench: Bench) -> None:
+    bench.action.gates = [ASKS]
+    runner = bench.runner("fra1")
+    runner.is_unattended = True
+    assert (await runner.carry_out()).outcome is Outcome.STOPPED
+    assert bench.node.ran == []
+
+
+async def test_a_fault_of_ours_is_told_and_closes_the_journal(bench: Bench) -> None:
+    def broken(_step: Step) -> bool:
+        raise RuntimeError("boom")
+
+    bench.action.met = broken
+    run = await bench.runner("fra1").carry_out()
+    assert run.outcome is Outcome.UNKNOWN
+    assert "boom" in run.words
+    assert bench.outcome == "unknown"

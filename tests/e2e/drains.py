@@ -1,0 +1,136 @@
+"""What tests of drains share: running them from the command line, and what the real daemons say afterwards."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from anyconsole.lab import Lab
+from anyconsole.lab.topology import NODES, node, sessions_of
+from tests.e2e.observe import run_headless
+from tests.terminal import ENTER, Terminal
+
+__all__ = [
+    "Uptime",
+    "apply_on_screen",
+    "change",
+    "drain_conf",
+    "plan_on_screen",
+    "put_back",
+    "records",
+    "running_serial",
+    "since",
+]
+
+_NODES = tuple(spec.name for spec in NODES)
+
+Uptime = dict[tuple[str, str], str]
+
+
+def change(lab: Lab, state: Path, *args: str, status: int = 0, timeout: float = 90) -> dict[str, Any]:
+    """`anyconsole drain|undrain …  --yes --output json`, which must end with `status`; returns the document."""
+    done = run_headless(lab, state, *args, "--yes", "--output", "json", timeout=timeout)
+    assert done.returncode == status, (done.returncode, done.stderr[-3000:], done.stdout[-1500:])
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def since(lab: Lab, hosts: Sequence[str] = _NODES) -> Uptime:
+    """When each BIRD session came up, in BIRD's own words without the milliseconds, which jitter by one."""
+    seen: Uptime = {}
+    for host in hosts:
+        spec = node(host)
+        if spec is None or spec.speaker != "bird":
+            continue
+        said = lab.run(host, ["birdc", "show", "protocols"]).stdout
+        for session in sessions_of(spec):
+            line = re.search(rf"^{session.name} .*?(\d\d:\d\d:\d\d)\.(\d+)\s+Established", said, re.MULTILINE)
+            assert line is not None, said
+            hours, minutes, seconds = (int(x) for x in line[1].split(":"))
+            seen[host, session.name] = f"{hours * 3600 + minutes * 60 + seconds + round(float('0.' + line[2]), 1):.1f}"
+    return seen
+
+
+def running_serial(lab: Lab, host: str) -> int:
+    """The drain serial in BIRD's own memory."""
+    said = lab.run(host, ["birdc", "eval", "DRAIN_SERIAL"]).stdout
+    return int(said.split()[-1])
+
+
+def drain_conf(lab: Lab, host: str) -> str:
+    """The drain file on disk."""
+    text: str = lab.run(host, ["cat", "/etc/bird/drain.conf"]).stdout
+    return text
+
+
+@contextmanager
+def put_back(lab: Lab, *hosts: str) -> Iterator[None]:
+    """The hosts' drain state is afterwards to the letter what it was before."""
+    kept = {host: drain_conf(lab, host) for host in hosts}
+    try:
+        yield
+    finally:
+        for host, text in kept.items():
+            write = f"cat > /etc/bird/drain.conf <<'EOT'\n{text}EOT\nrm -f /etc/bird/drain.stage.conf; birdc configure"
+            done = lab.run(host, ["sh", "-c", write])
+            assert done.returncode == 0, done.stdout
+
+
+class _Line(msgspec.Struct):
+    kind: str
+    id: str
+    event: str = ""
+    outcome: str = ""
+    host: str = ""
+    words: str = ""
+
+
+def records(state: Path) -> list[_Line]:
+    """All records of all journals below a state folder, in order."""
+    lines = []
+    for file in sorted(state.rglob("journal/*/*.jsonl")):
+        lines += [msgspec.json.decode(line, type=_Line, strict=False) for line in file.read_bytes().splitlines()]
+    return lines
+
+
+# --- on the screen
+
+
+def plan_on_screen(terminal: Terminal, key: str, node: str, *, reason: str, ticket: str = "") -> None:
+    """Arm the console, open the plan of a node with D or U, and fill in everything that it asks for, up to Apply."""
+    terminal.send(f":arm 15m{ENTER}")
+    terminal.wait_for("ARMED", 5)
+    terminal.send("1")
+    terminal.send(f"/{node}")
+    terminal.wait_for(rf"</{node}>", 5)
+    terminal.send(ENTER)
+    terminal.wait_quiet(0.3)  # until the line is closed: what comes sooner is typed into it
+    terminal.send(f"g{key}")
+    verb = "Drain" if key == "D" else "Undrain"
+    terminal.wait_for(f"{verb}: node {node}", 5)
+    terminal.wait_for("PLAN", 10)
+    fields = 3 if key == "D" else 1  # level and duration come first, where there is a choice
+    terminal.send("\t" * fields + reason)
+    terminal.send(f"\t{ticket}")
+    if key == "D":
+        terminal.send(f"\t{node}\t ")  # its name, and a tick at what nobody knows
+    terminal.wait_for("tab to Apply", 10)
+
+
+def apply_on_screen(terminal: Terminal) -> None:
+    """From the last field of a plan to Apply, and press it."""
+    for _ in range(4):
+        if "> Apply <" in terminal.text():
+            break
+        terminal.send("\t")
+        time.sleep(0.3)
+    terminal.wait_for("> Apply <", 5)
+    time.sleep(0.5)  # a button that has only just got the cursor takes no key
+    terminal.send(ENTER)
