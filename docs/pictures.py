@@ -79,7 +79,9 @@ def _drain(terminal: Terminal, folder: Path) -> None:
     _take(terminal, folder / "change.png")
     terminal.wait_for("ended: done", 60)
     _take(terminal, folder / "done.png")
-    terminal.send(f"{ESCAPE}8")
+    terminal.send(ESCAPE)
+    terminal.wait_gone("ended: done", 5)
+    terminal.send("8")
     terminal.wait_for(r"Journal\[1\]", 5)
     _take(terminal, folder / "journal.png")
 

@@ -363,7 +363,8 @@ def _clock(store: FleetStore, places: Collection[_Place], now: float) -> GuardVe
 def _capacity(store: FleetStore, changes: Sequence[Change], now: float) -> GuardVerdict:
     """No capacity has been measured yet, so the load that moves is told and a human decides."""
     moved = 0.0
-    for node, tenant in dict.fromkeys((c.node, c.tenant) for c in changes if c.after is not Intent.SERVE):
+    leaving = (c for c in changes if c.after is not Intent.SERVE and c.before is not Intent.HARD)
+    for node, tenant in dict.fromkeys((c.node, c.tenant) for c in leaving):
         rates = store.qps(node, tenant, now)
         moved += rates.qps if rates is not None else 0.0
     if not moved:

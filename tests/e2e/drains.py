@@ -104,23 +104,22 @@ def records(state: Path) -> list[_Line]:
 
 
 def plan_on_screen(terminal: Terminal, key: str, node: str, *, reason: str, ticket: str = "") -> None:
-    """Arm the console, open the plan of a node with D or U, and fill in everything that it asks for, up to Apply."""
+    """Arm the console, open the plan of `node`, the first in the fleet, with D or U, and fill in all that it asks for, up to Apply."""
     terminal.send(f":arm 15m{ENTER}")
     terminal.wait_for("ARMED", 5)
-    terminal.send("1")
-    terminal.send(f"/{node}")
-    terminal.wait_for(rf"</{node}>", 5)
-    terminal.send(ENTER)
     terminal.wait_quiet(0.3)  # until the line is closed: what comes sooner is typed into it
-    terminal.send(f"g{key}")
+    terminal.send(f"1g{key}")
     verb = "Drain" if key == "D" else "Undrain"
     terminal.wait_for(f"{verb}: node {node}", 5)
     terminal.wait_for("PLAN", 10)
+    terminal.wait_for("clock ", 5)  # the last of the guards: a tick is one of the fields
     fields = 3 if key == "D" else 1  # level and duration come first, where there is a choice
-    terminal.send("\t" * fields + reason)
-    terminal.send(f"\t{ticket}")
+    typed = ["\t" * fields + reason, f"\t{ticket}"]
     if key == "D":
-        terminal.send(f"\t{node}\t ")  # its name, and a tick at what nobody knows
+        typed += [f"\t{node}", "\t "]  # its name, and a tick at what nobody knows
+    for text in typed:
+        terminal.send(text)
+        terminal.wait_quiet(0.3)
     terminal.wait_for("tab to Apply", 10)
 
 

@@ -15,20 +15,22 @@ pytestmark = pytest.mark.lab
 
 
 def test_a_node_is_drained_and_undrained_by_keys(lab: Lab, tmp_path: Path, console: Callable[..., Terminal]) -> None:
-    with put_back(lab, "fra2"):
+    with put_back(lab, "fra1"):
         terminal = console()
         terminal.wait_for("● live", 20)
-        plan_on_screen(terminal, "D", "fra2", reason="new disks", ticket="CHG4711")
+        plan_on_screen(terminal, "D", "fra1", reason="new disks", ticket="CHG4711")
         apply_on_screen(terminal)
         terminal.wait_for("running, 1 of 2 steps done", 30)
         terminal.wait_for("ended: done", 60)
         terminal.send(ESCAPE)
-        terminal.wait_for(r"fra2 .*DRAINED", 10)
-        plan_on_screen(terminal, "U", "fra2", reason="disks are in")
+        terminal.wait_for(r"fra1 .*DRAINED", 10)
+        plan_on_screen(terminal, "U", "fra1", reason="disks are in")
         apply_on_screen(terminal)
-        terminal.wait_for("undrain: node fra2   ended: done", 60)
-        terminal.send(f"{ESCAPE}8")
-        terminal.wait_for(r"(?s)Journal\[2\].*undrain: node fra2.*CHG4711", 10)
+        terminal.wait_for("undrain: node fra1   ended: done", 60)
+        terminal.send(ESCAPE)
+        terminal.wait_gone("ended: done", 5)
+        terminal.send("8")
+        terminal.wait_for(r"(?s)Journal\[2\].*undrain: node fra1.*CHG4711", 10)
         assert [r.outcome for r in records(tmp_path) if r.kind == "closed"] == ["done", "done"]
 
 

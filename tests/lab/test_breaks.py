@@ -64,6 +64,14 @@ def test_speaker_goes_away_and_comes_back_with_its_configuration(
     wait(lambda: faults(lab) == {}, 15)
 
 
+def reaches(argv: list[str]) -> bool:
+    """False for a frozen host too, of which ssh's own time limit does not always make an end."""
+    try:
+        return subprocess.run(argv, capture_output=True, check=False, timeout=10).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
 def test_sshd_freezes_open_sessions_too_and_only_on_that_host(breakable_lab: Lab) -> None:
     lab = breakable_lab
     argv = ["ssh", "-F", str(lab.ssh_config), "-o", "ConnectTimeout=1"]
@@ -74,11 +82,11 @@ def test_sshd_freezes_open_sessions_too_and_only_on_that_host(breakable_lab: Lab
             assert open_session.stdout is not None
             assert open_session.stdout.readline() == b"beat\n"
             lab.break_("sshd", "ams1")
-            assert subprocess.run([*argv, "ams1", "true"], capture_output=True, check=False).returncode != 0
-            assert subprocess.run([*argv, "fra1", "true"], capture_output=True, check=False).returncode == 0
+            assert not reaches([*argv, "ams1", "true"])
+            assert reaches([*argv, "fra1", "true"])
             assert open_session.poll() is None
             lab.heal()
-            assert subprocess.run([*argv, "ams1", "true"], capture_output=True, check=False).returncode == 0
+            assert reaches([*argv, "ams1", "true"])
         finally:
             open_session.kill()
 
