@@ -161,3 +161,54 @@ def test_a_soft_drain_withdraws_nothing() -> None:
     guards = judge(healthy_store(), Level.SOFT, tenants=("de",))
     assert refused(guards) == set()
     assert guards["floor"].numbers == "nothing is withdrawn"
+
+
+# --- what is put back must be fit to serve
+
+
+def undrained(store: FleetStore) -> dict[str, GuardVerdict]:
+    change(store, ("speaker", "fra1", "bird"), drain_hard=((1, 11), (1, 12), (1, 31), (1, 32)))
+    return judge(store, Level.SERVE, nodes=("fra1",), tenants=("de",))
+
+
+def test_nothing_is_put_back_on_a_session_that_is_down() -> None:
+    store = healthy_store()
+    change(store, ("session", "fra1", "bird", "ix1_v4"), state=SessionState.ACTIVE)
+    guards = undrained(store)
+    assert guards["sessions"].refuses
+    assert "fra1 ix1_v4 Active" in guards["sessions"].numbers
+
+
+def test_an_instance_with_an_old_zone_is_not_put_back() -> None:
+    store = healthy_store()
+    change(store, ("instance", "fra1", "de"), serials={"de.example": 1})
+    guards = undrained(store)
+    assert guards["serials"].refuses
+    assert "de.example serial 1" in guards["serials"].numbers
+
+
+def test_a_node_whose_clock_is_wrong_is_left_alone() -> None:
+    store = healthy_store()
+    change(store, ("host", "fra1"), clock_offset=90.0)
+    guards = undrained(store)
+    assert guards["clock"].refuses
+    assert "fra1 is off by +90.0 s" in guards["clock"].numbers
+
+
+def test_a_node_that_somebody_else_is_changing_counts_as_serving_nothing() -> None:
+    store = healthy_store()
+    for node in ("lon1", "sin1"):
+        change(store, ("speaker", node, "bird"), pending="unconfirmed")
+    guards = judge(store, nodes=("fra1",), tenants=("de",))
+    assert guards["floor"].refuses
+    assert "served by 2 nodes, at least 3" in guards["floor"].numbers
+
+
+def test_a_node_that_could_not_be_looked_at_afresh_counts_as_serving_nothing() -> None:
+    store = healthy_store()
+    plan = make_plan(store, DrainRequest(level=Level.HARD, nodes=("fra1",), tenants=("de",)), NOW)
+    guards = {
+        g.name: g for g in evaluate(store, plan.changes, NOW, unconfirmed=True, unseen={"lon1", "sin1", "ams1", "fra2"})
+    }
+    assert guards["last announcer"].refuses
+    assert "pending" not in guards

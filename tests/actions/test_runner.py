@@ -420,3 +420,43 @@ async def test_a_fault_of_ours_is_told_and_closes_the_journal(bench: Bench) -> N
     assert run.outcome is Outcome.UNKNOWN
     assert "boom" in run.words
     assert bench.outcome == "unknown"
+
+
+# --- the clock of this machine is set in the middle
+
+
+async def test_a_clock_that_jumps_forward_takes_back_what_can_not_be_trusted_any_more(bench: Bench) -> None:
+    runner = bench.runner("fra1")
+    real, by = runner._clock, 0.0
+    runner._clock = lambda: real() + by
+
+    def jump(command: str) -> None:
+        nonlocal by
+        by = 3600.0 if "apply" in command else by
+
+    bench.node.after = jump
+    run = await runner.carry_out()
+    assert run.outcome is Outcome.ROLLED_BACK
+    assert bench.node.ran == ["fra1 apply 1", "fra1 revert 1"]
+
+
+async def test_a_clock_that_jumps_back_can_not_make_a_reverted_change_look_confirmed(bench: Bench) -> None:
+    runner = bench.runner("fra1")
+    real, by = runner._clock, 0.0
+    runner._clock = lambda: real() + by
+
+    def jump(command: str) -> None:
+        nonlocal by
+        by = -3600.0 if "apply" in command else by
+
+    def taken_back_by_the_node(command: str) -> Said | None:
+        if "confirm" not in command:
+            return None
+        bench.node.standing["fra1"] = Standing.BEFORE
+        return Said(int(Ended.NOT_PENDING), b"taken back already\n")
+
+    bench.node.after = jump
+    bench.node.before = taken_back_by_the_node
+    run = await runner.carry_out()
+    assert run.outcome is Outcome.ROLLED_BACK
+    assert bench.node.standing["fra1"] is Standing.BEFORE
