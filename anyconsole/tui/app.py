@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -341,6 +341,19 @@ class ConsoleApp(App[int], inherit_bindings=False):
         self.call_later(self.run_action, action.act, self._namespace(action))
 
     # --- what screens ask for
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that takes its time; what goes wrong is said."""
+        self.run_worker(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except AnyconsoleError as error:
+            self.say(str(error), Level.CRIT)
+        except Exception as error:  # noqa: BLE001 - said and logged: a fault in one action must not end the console
+            _log.exception("an action failed")
+            self.say(f"{type(error).__name__}: {error}", Level.CRIT)
 
     def say(self, text: str, level: Level = Level.NONE) -> None:
         """A message on whichever screen is seen."""

@@ -8,13 +8,12 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from anyconsole.actions.journal_record import OPEN, ChangeSummary
 from anyconsole.actions.run import Run, RunState
-from anyconsole.errors import AnyconsoleError
 from anyconsole.model.facts import Key
 from anyconsole.model.table import Level
 from anyconsole.tui.header import Words
@@ -81,11 +80,11 @@ class Changing:
         if seconds is None:
             self._app.say(":arm wants a time, such as 15m or 1h", Level.WARN)
         else:
-            self._start(self._arm(seconds, f"armed for {text.strip()}: D and U are live"))
+            self._app.begin(self._arm(seconds, f"armed for {text.strip()}: D and U are live"))
 
     def disarm(self) -> None:
         """`:disarm`."""
-        self._start(self._arm(0, "read-only again"))
+        self._app.begin(self._arm(0, "read-only again"))
 
     async def _arm(self, seconds: int, words: str) -> None:
         await self._app.client.ask("arm", seconds=str(seconds))
@@ -200,11 +199,13 @@ class Changing:
 
     def cancel(self, run: str) -> None:
         """Take back what isn't confirmed, begin nothing more."""
-        self._start(self._say_after("aborting: what is unconfirmed is taken back", "cancel", run=run))
+        self._app.begin(self._say_after("aborting: what is unconfirmed is taken back", "cancel", run=run))
 
     def answer(self, run: str, question: int, answer: str) -> None:
         """Answer a run's question."""
-        self._start(self._say_after(f"answered: {answer}", "answer", run=run, question=str(question), answer=answer))
+        self._app.begin(
+            self._say_after(f"answered: {answer}", "answer", run=run, question=str(question), answer=answer)
+        )
 
     # --- journal
 
@@ -217,25 +218,13 @@ class Changing:
         opened = [change.id for change in self.open_changes]
         chosen = [change for change in opened if key == ("change", change)] or (opened if len(opened) == 1 else [])
         if chosen:
-            self._start(self._say_after("acknowledged", "acknowledge", change=chosen[0]))
+            self._app.begin(self._say_after("acknowledged", "acknowledge", change=chosen[0]))
         else:
             self._app.say("no open change is under the cursor" if opened else "no change is open", Level.WARN)
 
     async def _say_after(self, words: str, op: str, **args: str) -> None:
         await self._app.client.ask(op, **args)
         self._app.say(words)
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        self._app.run_worker(self._guarded(work))
-
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except AnyconsoleError as error:
-            self._app.say(str(error), Level.CRIT)
-        except Exception as error:  # noqa: BLE001 - said and logged: a fault in one action must not end the console
-            _log.exception("changing failed")
-            self._app.say(f"{type(error).__name__}: {error}", Level.CRIT)
 
 
 def outcome_level_of(run: Run) -> Level:

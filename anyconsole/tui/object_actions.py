@@ -8,8 +8,8 @@ import logging
 import signal
 import subprocess
 import termios
-from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model.facts import Key
@@ -62,28 +62,16 @@ class ObjectActions:
     def look_again(self, key: Key) -> None:
         """Have its node asked now."""
         if node := self._node(key):
-            self._start(self._poke(node))
+            self._app.begin(self._poke(node))
 
     def shell(self, key: Key) -> None:
         """The user's own ssh to its node."""
         if node := self._node(key):
-            self._start(self._shell(node))
+            self._app.begin(self._shell(node))
 
     def copy(self, text: str, what: str) -> None:
         """Text for the user's clipboard; `what` is it in words."""
-        self._start(self._copy(text, what))
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        self._app.run_worker(self._guarded(work))
-
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except AnyconsoleError as error:
-            self._app.say(str(error), Level.CRIT)
-        except Exception as error:  # noqa: BLE001 - said and logged: a fault in one action must not end the console
-            _log.exception("an action failed")
-            self._app.say(f"{type(error).__name__}: {error}", Level.CRIT)
+        self._app.begin(self._copy(text, what))
 
     def _node(self, key: Key) -> str:
         node = node_of(self._app.client.inventory, key)
