@@ -72,4 +72,4 @@ def test_the_screen_costs_little_more_than_textual_itself() -> None:
         ]
         return min(runs)
 
-    assert cpu("anyconsole.tui.app") <= 2.5 * cpu("textual.app")
+    assert cpu("anyconsole.tui.app") <= 2.0 * cpu("textual.app")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -240,6 +239,8 @@ def durations(changes: Sequence[JournalledChange], places: Mapping[str, str]) ->
 
 
 def _durations(seconds: list[float]) -> Durations:
+    import statistics  # noqa: PLC0415 - the screen reads records too, and never needs it
+
     return Durations(median=statistics.median(seconds), worst=max(seconds), count=len(seconds))
 
 

@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from textual import events
 from textual.actions import ActionParseResult
@@ -48,7 +48,6 @@ from anyconsole.tui.screen_text import screen_text
 from anyconsole.tui.screens.dialog import Dialog
 from anyconsole.tui.screens.help import HelpScreen
 from anyconsole.tui.screens.main import MainScreen
-from anyconsole.tui.screens.plan import PlanScreen
 from anyconsole.tui.screens.text import TextScreen
 
 __all__ = ["ConsoleApp", "run"]
@@ -62,6 +61,16 @@ _SUMMARY_BUDGET = 0.02
 
 _NOT_IN_PALETTE = ("move(", "command_palette", "interrupt", "theme", "sideways(", "unbuilt")
 """Beginnings of actions that the palette leaves out: they are keys only, or it says them better itself."""
+
+
+@runtime_checkable
+class _Saying(Protocol):
+    """A screen with a message line of its own."""
+
+    is_mounted: bool
+
+    def say(self, text: str, level: Level = Level.NONE) -> None:
+        """A message in it."""
 
 
 class ConsoleApp(App[int], inherit_bindings=False):
@@ -358,7 +367,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
     def say(self, text: str, level: Level = Level.NONE) -> None:
         """A message on whichever screen is seen."""
         screen = self.screen
-        target = screen if isinstance(screen, MainScreen | TextScreen | PlanScreen) else self.main
+        target = screen if isinstance(screen, _Saying) else self.main
         if target.is_mounted:
             target.say(text, level)
 

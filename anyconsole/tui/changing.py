@@ -18,15 +18,13 @@ from anyconsole.model.facts import Key
 from anyconsole.model.table import Level
 from anyconsole.tui.header import Words
 from anyconsole.tui.screens.choose import ChooseScreen
-from anyconsole.tui.screens.plan import PlanScreen
-from anyconsole.tui.screens.report import ReportScreen
-from anyconsole.tui.screens.watch import WatchScreen
 from anyconsole.tui.targets import Wish, drift_targets_of, targets_of
 from anyconsole.tui.traffic import Place, baseline
 from anyconsole.tui.watch_text import ended_words, outcome_level
 
 if TYPE_CHECKING:
     from anyconsole.tui.app import ConsoleApp
+    from anyconsole.tui.screens.watch import WatchScreen
 
 __all__ = ["READ_ONLY", "Changing", "seconds_of"]
 
@@ -101,6 +99,8 @@ class Changing:
             what = "on one node" if is_drift else "nodes, tenants, sessions or announcements"
             self._app.say(f"these rows name nothing that could be changed; choose rows that are {what}", Level.WARN)
         else:
+            from anyconsole.tui.screens.plan import PlanScreen  # noqa: PLC0415 - the first frame doesn't wait for it
+
             self._app.push_screen(PlanScreen(self._app, targets, wish))
 
     # --- runs
@@ -119,9 +119,8 @@ class Changing:
                 if not self._is_watched(run.id):
                     self._app.say(f"{ended_words(run)} (W)", outcome_level_of(run))
         self._tell_open()
-        for screen in self._app.screen_stack:
-            if isinstance(screen, WatchScreen):
-                screen.news()
+        for screen in self._watching:
+            screen.news()
         before, self._said = self._said, (self.words, self.is_armed)
         if self._said != before:
             self._app.tick()
@@ -133,7 +132,16 @@ class Changing:
         self._told |= {change.id for change in opened}
 
     def _is_watched(self, run: str) -> bool:
-        return any(isinstance(s, WatchScreen) and s.run_id == run for s in self._app.screen_stack)
+        return any(screen.run_id == run for screen in self._watching)
+
+    @property
+    def _watching(self) -> list[WatchScreen]:
+        """The watch screens that are open."""
+        if not self._app.client.runs:
+            return []
+        from anyconsole.tui.screens.watch import WatchScreen  # noqa: PLC0415 - the first frame doesn't wait for it
+
+        return [screen for screen in self._app.screen_stack if isinstance(screen, WatchScreen)]
 
     @property
     def open_changes(self) -> list[ChangeSummary]:
@@ -193,6 +201,8 @@ class Changing:
 
     def watch_run(self, run: str) -> None:
         """Open the watch screen, unless it is the one that is seen."""
+        from anyconsole.tui.screens.watch import WatchScreen  # noqa: PLC0415 - the first frame doesn't wait for it
+
         screen = self._app.screen
         if not (isinstance(screen, WatchScreen) and screen.run_id == run):
             self._app.push_screen(WatchScreen(self._app, run))
@@ -211,6 +221,8 @@ class Changing:
 
     def report(self, change: str) -> None:
         """The report of a change."""
+        from anyconsole.tui.screens.report import ReportScreen  # noqa: PLC0415 - the first frame doesn't wait for it
+
         self._app.push_screen(ReportScreen(self._app, change))
 
     def acknowledge(self, key: Key | None) -> None:
