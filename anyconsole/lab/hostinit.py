@@ -21,6 +21,7 @@ from typing import Any
 
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_SLAVE, MNT_DETACH = 1, 32, 4096, 16384, 1 << 19, 2
 VIRTUAL = {"proc", "sysfs", "devtmpfs", "devpts", "tmpfs", "cgroup", "cgroup2", "mqueue", "securityfs", "bpf"}
+NETNS_RUN_DIR = "/run/netns"
 STOP_PATIENCE = 5.0
 RESPAWN_DELAY = 1.0
 READY_PATIENCE = 20.0
@@ -46,8 +47,8 @@ def build_view(spec: dict[str, Any]) -> None:
     # Slave, not private: what the machine unmounts goes here too, so that no lab ever keeps a disk of it busy.
     mount("none", "/", flags=MS_REC | MS_SLAVE)
     for target, fstype in [_mount_fields(line) for line in Path("/proc/self/mountinfo").read_text().splitlines()]:
-        if fstype == "nsfs":
-            # A copy of somebody's named namespace: it would keep that namespace alive after its removal.
+        if fstype == "nsfs" or target == NETNS_RUN_DIR:
+            # Copies of everybody's named namespaces, now and later: they would keep them alive after their removal.
             _libc.umount2(target.encode(), MNT_DETACH)
         elif fstype not in VIRTUAL:
             try:
