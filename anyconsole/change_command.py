@@ -29,7 +29,7 @@ from anyconsole.model.inventory import Inventory
 from anyconsole.model.table import clean
 from anyconsole.model.table import clock as time_of_day
 
-__all__ = ["run_plan"]
+__all__ = ["answer_to", "run_plan"]
 
 _ARMED = 12 * 3600.0
 """Seconds for which a confirmed command may change things: longer than any change takes."""
@@ -212,15 +212,17 @@ async def _tell(runner: Runner, args: argparse.Namespace) -> None:
         question = runner.run.question
         if question is not None and question.id != asked:
             asked = question.id
-            answer = await _answer(question, args)
+            answer = await answer_to(question, args)
             with contextlib.suppress(AnyconsoleError):  # answered by its default meanwhile
                 runner.answer(question.id, answer)
         await asyncio.sleep(0.1)
 
 
-async def _answer(question: Question, args: argparse.Namespace) -> str:
+async def answer_to(question: Question, args: argparse.Namespace) -> str:
+    """What the command line answers: as asked for with `--residual` if the question has that choice, else what is safe, or is typed."""
+    known = {choice for choice, _ in question.choices}
     if args.residual or args.yes or not sys.stdin.isatty():
-        return str(args.residual or question.default)
+        return str(args.residual) if args.residual in known else question.default
     choices = "\n".join(f"  {choice}: {meaning}" for choice, meaning in question.choices)
     typed = await _typed(f"{question.text}\n{choices}\n[{question.default}] ")
-    return typed if typed in {choice for choice, _ in question.choices} else question.default
+    return typed if typed in known else question.default

@@ -84,6 +84,8 @@ class Draining:
         if now - since < self._store.inventory.guards.patience:
             return Gate(is_open=False, words=words)
         self._waits_since[step.serial] = now - settle  # asked again after another patience
+        if rate is None:
+            return _unseen(f"what {step.host} still answers is not known")
         return Gate(
             is_open=False,
             words=words,
@@ -116,6 +118,10 @@ class Draining:
         words = f"{step.host} does not answer for {silent[0].tenant} ({silent[0].prefix})"
         if now - since < self._store.inventory.guards.patience:
             return Gate(is_open=False, words=words)
+        self._waits_since[step.serial] = now - CANARY_SECONDS
+        status = self._store.speaker(step.host, step.part)
+        if status is None or not self._store.is_fresh(status, now):
+            return _unseen(f"{step.host} can't be seen, nor whether it answers")
         choices = (("stay", "leave it at low preference and end here"), ("wait", "wait on"))
         return Gate(is_open=False, words=words, ask=words, choices=choices, default="stay")
 
@@ -255,6 +261,12 @@ class Draining:
             is_saved = status.disk_serial == step.serial or (status.disk_serial is None and not status.disk_fault)
             return Standing.CONFIRMED if not status.pending and is_saved else Standing.UNCONFIRMED
         return Standing.BEFORE if status.drain_serial == step.serial_before else Standing.OTHER
+
+
+def _unseen(words: str) -> Gate:
+    """Asks about a host of which nothing is known. To wait for its traffic to leave, or its answers to come, would be to wait for ever."""
+    choices = (("stay", "leave it as it is and end here"), ("look", "wait for it to be seen again"))
+    return Gate(is_open=False, words=words, ask=f"{words}. Wait for it?", choices=choices, default="stay")
 
 
 def _peer_agrees(change: Change, seen: str) -> bool:

@@ -83,7 +83,7 @@ class Standing(StrEnum):
 class Gate(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a step may begin. Where `ask` is not "", a human may decide: `choices` are (answer, meaning).
 
-    The answers "go" and "wait" mean that; any other ends the run as it is.
+    The answer "go" begins the step, the `default` ends the run as it is, any other looks again.
     """
 
     is_open: bool
@@ -296,7 +296,7 @@ class Runner:
                 await self._note(i, "answered", words=f"{gate.ask} - {answer}")
                 if answer == "go":
                     return
-                if answer != "wait":
+                if answer == gate.default:
                     raise _Stopped(StepState.SKIPPED, f"{gate.ask} - {answer}", Outcome.STOPPED)
             if await self._until(self._cancelled.wait(), 1.0):
                 raise _Stopped(StepState.SKIPPED, "cancelled before it began", Outcome.STOPPED)
