@@ -40,6 +40,9 @@ GRACE = 15.0
 DOWN = 3.0
 """Seconds for which a killed sshd stays away."""
 
+SETTLE, PATIENCE = 1.0, 8.0
+"""Seconds for which traffic is given to leave a soft drain, and after which somebody is asked about what is left."""
+
 _SETTLING = HOLD + 5.0
 """Seconds after the last blow within which the node is not in between any more: the dead-man looks two seconds after the timer."""
 
@@ -141,7 +144,7 @@ class Range:
         self.state = state
         self.profile = state / "struck.toml"
         # Lanes count each other as serving nothing while they are cut off or unconfirmed.
-        guards = f"[guards]\nhold = {HOLD}\nsettle = 1\npatience = 8\nmin_nodes = 1\nmin_share = 0.2\n"
+        guards = f"[guards]\nhold = {HOLD}\nsettle = {SETTLE}\npatience = {PATIENCE}\nmin_nodes = 1\nmin_share = 0.2\n"
         text = re.sub(r"\[guards\]\n(.+\n)+", guards, lab.profile_path.read_text())
         self.profile.write_text(text.replace("min_sites = 2", "min_sites = 1"))
         self._numbers = itertools.count(1)
@@ -276,7 +279,10 @@ class Range:
         if status != outcome.exit_code:
             wrong.append(f"{words}; exit status {status}")
         took = run["ended_at"] - max(step["began_at"] or 0 for step in run["steps"])
-        if took > HOLD + GRACE + _LOOKING:
+        at_gate = (
+            SETTLE + PATIENCE if outcome is Outcome.STOPPED else 0.0
+        )  # between its steps it waited for a node unseen
+        if took > HOLD + GRACE + _LOOKING + at_gate:
             wrong.append(f"{words}; only after {took:.0f} s")
         if case.kind in (Kind.CTRL_C, Kind.HANG_UP) and (status, level) != (1, confirmed_steps(case.boundary)[0]):
             wrong.append(f"{words}; exit status {status}, {level} steps are in effect")
