@@ -347,7 +347,8 @@ class Range:
         if running_serial(self.lab, lane.node) != serial or drain_conf(self.lab, lane.node) != text:
             script = f"cat >/etc/bird/drain.conf <<'EOT'\n{text}EOT\nrm -f /etc/bird/drain.stage.conf; birdc configure"
             self.lab.run(lane.node, ["sh", "-c", script])
-        self._wait(lambda: look(self.lab, lane.node)[:2] == (serial, serial), f"{lane.node} to be put back")
+        put_back = Node(serial, serial, pending=False, busy=False)
+        self._wait(lambda: look(self.lab, lane.node) == put_back, f"{lane.node} to be put back")
 
     def _wait_until_served(self, lane: Lane) -> None:
         """Until the queries that a drain would move are there, before the drain measures them."""
