@@ -50,6 +50,7 @@ _LOOKING = 8.0
 """Seconds for a last look at a node that doesn't answer, and for writing it down."""
 
 _PATIENCE = 30.0
+_STARTS = 3
 _EXPORTED = (Exported.ANNOUNCED, Exported.DEPREFERRED, Exported.ABSENT)
 
 
@@ -224,6 +225,12 @@ class Range:
             argv = ["headless", "--profile", str(self.profile), "drain", "--node", lane.node, "--tenant", lane.tenant]
             argv += ["--reason", reason, "--yes", "--output", "json", "--override", f"regions={reason}"]
             argv += ["--residual", "wait" if lane.client else "go"]
+        for _ in range(_STARTS - 1):
+            console = StruckConsole(argv, case.boundary, case.kind.strike)
+            if case.kind.strike is not Strike.TELL or console.wait_for_boundary() or self._change(reason) is not None:
+                return console
+            # The last blow may still be felt by a guard on other nodes: a drain that was refused hasn't been struck.
+            console.wait()
         return StruckConsole(argv, case.boundary, case.kind.strike)
 
     def _at_boundary(self, case: Case, console: StruckConsole, cut: _Cut | None) -> None:
