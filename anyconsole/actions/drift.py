@@ -1,12 +1,12 @@
 """Settling drift, on paper: what was changed behind the console's back is adopted or reverted, by the steps that drains are made of.
 
-Drift is settled where it can be told apart: BIRD's drain file against its memory, and sessions disabled by hand. What a changed filter
-does to an export is told and left alone, and so is what FRR and GoBGP were told by hand: there, somebody has to type it.
+Drift is settled where it can be told apart: BIRD's drain file against its memory, and sessions disabled by hand in BIRD, FRR or GoBGP.
+What a changed filter does to an export is told and left alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -15,8 +15,8 @@ from anyconsole.actions.drain import cell_changes, estimate, state_of
 from anyconsole.actions.guards import Change, Repair
 from anyconsole.actions.journal_record import Estimates
 from anyconsole.actions.plan import Plan, Step
-from anyconsole.drivers import bird_transaction
-from anyconsole.drivers.transaction import DrainState
+from anyconsole.drivers import bird_transaction, frr_transaction, gobgp_transaction
+from anyconsole.drivers.transaction import CellChange, DrainState, Transaction
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model import verdicts
 from anyconsole.model.drain_note import DrainNote, parse_note
@@ -148,12 +148,12 @@ def _is_unlike(cell: AnnouncementVerdict) -> bool:
 
 def _beyond(found: _Found, request: DriftRequest) -> str:
     """Why the console can't settle what it found, with what to do instead; "" if it can, or if there is nothing."""
-    if found.speaker.kind != "bird":
-        return _by_hand(found, request)
+    if found.speaker.kind != "bird" and (words := _beyond_lists(found, request)):
+        return words
     if found.exports and not (found.file or found.disabled):
         more = f" (+{len(found.exports) - 1} more)" if len(found.exports) > 1 else ""
         return (
-            f"{found.exports[0]}{more}. The drain file and the sessions are as intended, so the configuration around them was changed: "
+            f"{found.exports[0]}{more}. The drain state and the sessions are as intended, so the configuration around them was changed: "
             f"look at the export filter and the routes. The console does not repair filters"
         )
     if request.way is Way.REVERT and found.file:
@@ -165,36 +165,36 @@ def _beyond(found: _Found, request: DriftRequest) -> str:
     return ""
 
 
-def _by_hand(found: _Found, request: DriftRequest) -> str:
-    """What to type where the daemon's own configuration would have to be changed, which no transaction of the console takes back."""
-    node, kind = found.node.name, found.speaker.kind
+def _beyond_lists(found: _Found, request: DriftRequest) -> str:
+    """The same where drains are prefix lists, one for a peer and family."""
+    kind = found.speaker.kind
     if found.disabled:
-        session = found.disabled[0]
-        scope = f"--node {node} --peer {session.peer} --family {session.family.value[3:]}"
-        enable = {
-            "frr": f"vtysh -c 'configure terminal' -c 'router bgp' -c 'no neighbor {session.name} shutdown' -c 'end' -c 'write memory'",
-            "gobgp": f"gobgp neighbor {session.name} enable",
-        }.get(kind, f"whatever enables {session.name} in {kind}")
-        level = "hard" if request.way is Way.ADOPT else "soft"
-        after = (
-            "" if request.way is Way.ADOPT else f"; when it is Established: anyconsole undrain {scope} --reason TEXT"
-        )
-        return (
-            f"{found.disabled_words[0]}. {kind} is not enabled by the console, for nothing would take that back. "
-            f"Type: anyconsole drain {scope} --{level} --override 'drift={request.way}' --reason TEXT; then on {node}: {enable}{after}"
-        )
-    if found.exports:
-        return f"{found.exports[0]}. The console does not repair filters"
-    if kind == "frr" and found.node.name in request.nodes:
-        conf = found.speaker.drain_file or "/etc/frr/frr.conf"
+        if kind not in ("frr", "gobgp"):
+            return f"{found.disabled_words[0]}. The console does not know how to enable it in {kind}"
+        others = [s for s in _partners(found) if s not in found.disabled]
+        if others and request.way is Way.ADOPT:
+            return (
+                f"{found.disabled_words[0]}. Its announcements share a prefix list with those of {others[0].title}, which is not "
+                f"disabled and would be withdrawn too. Revert it, or disable both"
+            )
+    elif kind == "frr" and not found.exports and found.node.name in request.nodes:
+        conf = found.speaker.drain_file or frr_transaction.SAVED
         command = "vtysh -c 'write memory'"
         if request.way is Way.REVERT:
             command = f"/usr/lib/frr/frr-reload.py --test {conf}, and with --reload if what it shows is wanted"
         return (
             f"no drift is seen there. Whether {conf} says what FRR runs is only compared by a change, before it begins; "
-            f"if one said that they differ, type on {node}: {command}"
+            f"if one said that they differ, type on {found.node.name}: {command}"
         )
     return ""
+
+
+def _partners(found: _Found) -> tuple[SessionSpec, ...]:
+    """The sessions whose announcements can only be drained together with those of the disabled ones, which are among them."""
+    if found.speaker.kind == "bird":
+        return found.disabled
+    ends = {(s.peer, s.family) for s in found.disabled}
+    return tuple(s for s in found.speaker.sessions if (s.peer, s.family) in ends)
 
 
 # --- what to do
@@ -240,7 +240,7 @@ def _target(found: _Found, way: Way, before: DrainState) -> DrainState:
 def _stages(found: _Found, way: Way, before: DrainState, target: DrainState) -> Mapping[Intent, Mapping[Pair, Intent]]:
     """The intents of every announcement after each stage: soft, then what serves, then what is withdrawn."""
     pairs = _pairs(found, found.speaker.sessions) | before.hard | before.soft | target.hard | target.soft
-    now, wanted, silent = _intents(before, pairs), _intents(target, pairs), _pairs(found, found.disabled)
+    now, wanted, silent = _intents(before, pairs), _intents(target, pairs), _pairs(found, _partners(found))
 
     def soft(pair: Pair) -> Intent:
         if pair in silent:  # what it was doesn't matter: nothing is announced there
@@ -321,9 +321,7 @@ def _step(
     if is_first and found.file:
         disk = bird_transaction.NO_SERIAL if found.status.disk_serial is None else found.status.disk_serial
     try:
-        told = bird_transaction.transaction(
-            speaker, before, after, cell_changes(speaker, changes), limits.hold, disk=disk, disabled=disabled
-        )
+        told = _transaction(speaker, before, after, cell_changes(speaker, changes), limits.hold, disk, disabled)
     except ValueError as error:
         raise AnyconsoleError(f"{node.name} {speaker.name}: {error}") from error
     went = {(c.session, c.prefix) for c in changes if c.before is Intent.SOFT}
@@ -348,7 +346,7 @@ def _step(
         serial=after.serial,
         serial_before=before.serial,
         waits_for=waits_for,
-        undo=_undo(disabled, told.hold),
+        undo=_undo(speaker, disabled, told.hold),
         changes=changes,
         repair=Repair(node=node.name, speaker=speaker.name, file=bool(found.file), sessions=disabled)
         if is_first
@@ -359,6 +357,22 @@ def _step(
             *(("peers: their looking glasses say the same, where the profile names one",) if changes else ()),
         ),
     )
+
+
+def _transaction(
+    speaker: SpeakerSpec,
+    before: DrainState,
+    after: DrainState,
+    cells: Sequence[CellChange],
+    hold: int,
+    disk: int | None,
+    disabled: Sequence[str],
+) -> Transaction:
+    if speaker.kind == "bird":
+        return bird_transaction.transaction(speaker, before, after, cells, hold, disk=disk, disabled=disabled)
+    if speaker.kind == "frr":
+        return frr_transaction.transaction(speaker, before, after, cells, hold, disabled=disabled)
+    return gobgp_transaction.transaction(speaker, before, after, cells, hold, disabled=disabled)
 
 
 def _what(found: _Found, way: Way, changes: tuple[Change, ...], *, is_first: bool) -> str:
@@ -377,8 +391,11 @@ def _what(found: _Found, way: Way, changes: tuple[Change, ...], *, is_first: boo
     return "; ".join(words if changes else [*words, "no announcement changes"])
 
 
-def _undo(disabled: tuple[str, ...], hold: int) -> tuple[str, ...]:
+def _undo(speaker: SpeakerSpec, disabled: tuple[str, ...], hold: int) -> tuple[str, ...]:
     back = f"until it is confirmed: by itself after {hold} s"
-    if disabled:
-        back += f"; {', '.join(disabled)} comes up with that too, and is disabled again 2 s later"
+    names = ", ".join(disabled)
+    if disabled and speaker.kind == "bird":
+        back += f"; {names} comes up with that too, and is disabled again 2 s later"
+    elif disabled:
+        back += f"; {names} is disabled again before anything else"
     return back, "after that: anyconsole drain or undrain"

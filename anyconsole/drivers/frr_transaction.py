@@ -9,6 +9,10 @@ Saving is not left to `write memory`: called by an ordinary user that moves the 
 disk; it also saves what others have not saved yet, and forgets daemons that are down. Only the lines of AC-HARD-*, AC-SOFT-* and AC-STATE
 are exchanged in the integrated configuration: beside the file, read back, then renamed over it. So the login user must be able to write
 in its folder, and be in group frrvty.
+
+Neighbours that were shut by hand come up after the lists of the change that settles this. What shut them is kept beside the integrated
+configuration until it is confirmed, and comes first where it is taken back: nothing is ever announced that was not before. A line that
+somebody saved leaves the file with the confirmation, else the next start would shut them again.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from anyconsole.drivers.drain_lists import drain_serial
+from anyconsole.drivers.frr_reply import same_address
 from anyconsole.drivers.transaction import CellChange, DrainState, Transaction
 from anyconsole.model.inventory import SpeakerSpec
 
@@ -35,7 +40,13 @@ _DRAINED = ("hard", "soft")
 
 
 def transaction(
-    speaker: SpeakerSpec, before: DrainState, after: DrainState, cells: Sequence[CellChange], hold: int
+    speaker: SpeakerSpec,
+    before: DrainState,
+    after: DrainState,
+    cells: Sequence[CellChange],
+    hold: int,
+    *,
+    disabled: Sequence[str] = (),
 ) -> Transaction:
     """The scripts that bring `speaker` from `before` to `after` by changing `cells`.
 
@@ -45,6 +56,7 @@ def transaction(
         after: its serial is new, its note says who and why.
         cells: the announcements that change. Sessions of one peer and family share a prefix list, and change together.
         hold: seconds until the node undoes what is not confirmed.
+        disabled: neighbours that were shut by hand: they come up with `after`, and are shut again if it is undone.
 
     Raises:
         ValueError: a name that can't be in a command, a serial that isn't new, or cells that contradict each other.
@@ -56,10 +68,12 @@ def transaction(
     gone = dict.fromkeys(_line(c, c.before) for c in changing if c.before in _DRAINED)
     if both := new.keys() & gone.keys():
         raise ValueError(f"sessions of one peer share a prefix list and can't differ: {', '.join(sorted(both))}")
+    raised = [_name(same_address(name)) for name in disabled]
+    conf = speaker.drain_file or SAVED
     is_checksum = before.serial == drain_serial(sorted(before.hard), sorted(before.soft))
     known = {
         "socket": speaker.socket,
-        "conf": speaker.drain_file or SAVED,
+        "conf": conf,
         "hold": str(hold),
         "expected": "0" if is_checksum else str(before.serial),
         "old_note": _clean(before.note),
@@ -68,10 +82,31 @@ def transaction(
         "new": "\n".join(new),
         "gone": "\n".join(gone),
         "clears": "\n".join(_clears(speaker, changing)),
+        "raised": " ".join(raised),
+        "shut": f"^ *neighbor ({'|'.join(map(_pattern, raised))}) shutdown( message .*)?$",
     }
     head = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in known.items())
     head += f"functions={shlex.quote(_FUNCTIONS)}\n" + 'eval "$functions"\n'
-    return Transaction(apply=f"{head}apply\n", confirm=f"{head}confirm\n", revert=f"{head}revert\n", hold=hold)
+    return Transaction(
+        apply=f"{head}apply\n",
+        confirm=f"{head}confirm\n",
+        revert=f"{head}revert\n",
+        hold=hold,
+        diff=_diff(conf, raised, new, gone),
+    )
+
+
+def _diff(conf: str, raised: Sequence[str], new: Iterable[str], gone: Iterable[str]) -> str:
+    shut = [f"-neighbor {name} shutdown" for name in raised]
+    saved = " (a shutdown that was saved goes there too)" if shut else ""
+    return "\n".join(
+        [
+            f"--- what FRR runs, and {conf} when it is confirmed{saved}",
+            *shut,
+            *(f"-{x}" for x in gone),
+            *(f"+{x}" for x in new),
+        ]
+    )
 
 
 def _line(cell: CellChange, level: str) -> str:
@@ -93,6 +128,11 @@ def _name(word: str) -> str:
     return word
 
 
+def _pattern(name: str) -> str:
+    """What matches just that name, within slashes."""
+    return name.replace(".", "[.]").replace("/", "\\/")
+
+
 def _clean(note: str) -> str:
     """What survives bgpd, its file and vtysh's reading of both: printable ASCII, single spaces, and no pipe (vtysh would make one)."""
     return " ".join("".join(c if " " <= c <= "~" and c != "|" else " " for c in note).split())[:NOTE_LENGTH].strip()
@@ -108,6 +148,7 @@ PATH=$PATH:/usr/sbin:/usr/bin:/sbin:/bin
 conf=$(readlink -f "$conf" 2>/dev/null || printf "%s" "$conf")
 lock=${conf%/*}/.anyconsole.lock
 draft=$conf.anyconsole.$mine
+kept=$draft.shut
 ours="^ipv?6? prefix-list AC-(HARD-|SOFT-|STATE )"
 nl="
 "
@@ -183,6 +224,25 @@ as_planned() {
   unset IFS
 }
 
+# Of a configuration, what shuts the neighbours that are to come up; or all but that. Only the default instance is ours.
+instance="^router bgp [0-9.]+( as-notation .*)?\$"
+shut_lines() { [ -z "$raised" ] || sed -nE "/$instance/,/^[^ ]/{/$shut/p;}"; }
+not_shut() { if [ -n "$raised" ]; then sed -E "/$instance/,/^[^ ]/{/$shut/d;}"; else cat; fi; }
+
+# Commands by which they come up, and which shut them again as they were. vtysh could not be told of a pipe in a message.
+raise() { printf "%s\n" "$config" | grep -m 1 -E "$instance"; printf "no neighbor %s shutdown\n" $raised; echo exit; }
+shut_again() {
+  if [ -r "$kept" ]; then tr "|" " " <"$kept"; else echo "router bgp"; printf "neighbor %s shutdown\n" $raised; fi
+  echo exit
+}
+are_shut() {
+  [ -n "$raised" ] || return 0
+  found=$(printf "%s\n" "$config" | shut_lines)
+  for name in $raised; do
+    case $found$nl in *"neighbor $name shutdown$nl"* | *"neighbor $name shutdown message "*) ;; *) odd=$name; return 1 ;; esac
+  done
+}
+
 # Is there anything of ours to undo? In any daemon: a bgpd that restarted has lost what the others still have; and when its saved
 # configuration was read again, all of them were told of the old state, but none to drop our lines. 2 if FRR does not tell.
 pending() {
@@ -212,23 +272,29 @@ prepare() {
 # The saved configuration with the drain state that runs, as confirmed: where it was, else at the end.
 to_save() {
   state=$(printf "%s\n" "$config" | grep -E "$ours" | sed "/ AC-STATE description /s/ until=[0-9]* / until=0 /")
-  at=$(grep -n -m 1 -E "$ours|^end\$" "$conf" | cut -d : -f 1)
-  [ -n "$at" ] || at=$(($(grep -c "" "$conf") + 1))
-  rest=$(tail -n "+$at" "$conf" | grep -v -E "$ours")
-  text=$(head -n "$((at - 1))" "$conf")
+  was=$(not_shut <"$conf")
+  at=$(printf "%s\n" "$was" | grep -n -m 1 -E "$ours|^end\$" | cut -d : -f 1)
+  [ -n "$at" ] || at=$(($(printf "%s\n" "$was" | grep -c "") + 1))
+  rest=$(printf "%s\n" "$was" | tail -n "+$at" | grep -v -E "$ours")
+  text=$(printf "%s\n" "$was" | head -n "$((at - 1))")
   text=$text$nl$state${rest:+$nl$rest}
 }
 
 undo() {
   old="no ip prefix-list AC-STATE"
   [ "$expected" = 0 ] || old=$(carrier "$expected" 0 "$old_note")
-  tell "configure terminal$nl$(moves "$gone" "$new")$nl$old${nl}end$nl$clears" || return 1
+  tell "configure terminal$nl${raised:+$(shut_again)$nl}$(moves "$gone" "$new")$nl$old${nl}end$nl$clears" || return 1
   rm -f "$draft" 2>/dev/null
-  look && [ "$serial/$until" = "$expected/0" ]
+  look && [ "$serial/$until" = "$expected/0" ] || return 1
+  if [ -n "$raised" ]; then running -d bgpd && are_shut || return 1; fi
+  rm -f "$kept" 2>/dev/null
 }
 
 # A draft that is left behind a confirmed change: confirm was killed right before its last step.
-finish() { [ ! -e "$draft" ] || ! look || [ "$serial/$until" != "$mine/0" ] || mv -f "$draft" "$conf"; }
+finish() {
+  [ ! -e "$draft" ] || ! look || [ "$serial/$until" != "$mine/0" ] || mv -f "$draft" "$conf" || return 1
+  rm -f "$kept"
+}
 
 # Started before the change: whatever dies afterwards, it is there. AC-STATE tells it if there is anything to do.
 dead_man() {
@@ -237,7 +303,7 @@ dead_man() {
   exec </dev/null >/dev/null 2>&1
   sleep "$hold"
   # Most were confirmed or taken back long ago: they are in the way of nobody.
-  if ! [ -e "$draft" ]; then pending; [ $? != 1 ] || exit 0; fi
+  if ! [ -e "$draft" ] && ! [ -e "$kept" ]; then pending; [ $? != 1 ] || exit 0; fi
   tries=0
   while [ "$tries" -lt 1000 ]; do
     if [ -r "$lock" ]; then exec 9<"$lock"; flock -w 60 9; fi
@@ -264,12 +330,18 @@ apply() {
       printf "%s\n" "$lines" "$saved" | LC_ALL=C sort | uniq -u | grep . | head -n 1)"
   done
   as_planned "$gone" "$new" || end 76 "the drain state is not the one planned for: $odd"
+  are_shut || end 76 "$odd is not shut any more, or not by a line of its own; this was planned for one that is"
   [ -w "${conf%/*}" ] || end 73 "user $(id -un) cannot write in ${conf%/*}, so the change could never be saved; nothing was changed"
   until=$(($(date +%s) + hold))
   deadline=$until
+  found=$(printf "%s\n" "$config" | grep -m 1 -E "$instance")$nl$found
+  if [ -n "$raised" ] && ! { printf "%s\n" "$found" >"$kept" && [ "$(cat "$kept")" = "$found" ]; } 2>/dev/null; then
+    rm -f "$kept" 2>/dev/null
+    end 73 "cannot write $kept, by which $raised would be shut again; nothing was changed"
+  fi
   [ "$(setsid sh -c "$functions${nl}dead_man" 9<&- &)" = ready ] || end 70 "the dead-man did not start, nothing was changed"
   # The carrier goes first: were this killed on the way, the dead-man would know.
-  if tell "configure terminal$nl$(carrier "$mine" "$until" "$note")$nl$(moves "$new" "$gone")${nl}end$nl$clears"; then
+  if tell "configure terminal$nl$(carrier "$mine" "$until" "$note")$nl$(moves "$new" "$gone")$nl${raised:+$(raise)$nl}end$nl$clears"; then
     look && [ "$serial/$until" = "$mine/$deadline" ] && end 0 "applied as $mine, undone at $(when "$until") unless confirmed"
     code=70 why="bgpd says ${words:-nothing} of it"
   else
@@ -291,6 +363,8 @@ confirm() {
   esac
   running && all=$lines && running -d bgpd || end 70 "bgpd does not show its configuration, nothing was confirmed"
   as_planned "$new" "$gone" || end 79 "somebody changed it since, nothing was confirmed: $odd"
+  found=$(printf "%s\n" "$config" | shut_lines)
+  [ -z "$found" ] || end 79 "somebody shut it again since, nothing was confirmed:${found#* }"
   [ "$lines" = "$all" ] || end 79 "another daemon has other drain lists than bgpd, nothing was confirmed"
   to_save
   # A copy first, for its mode; then the text, read back: a full disk shows here, while the old file still is what it was.
@@ -310,6 +384,7 @@ confirm() {
     rm -f "$draft" 2>/dev/null
     end 73 "cannot write $conf, nothing was confirmed: undone at $(when "$deadline")"
   fi
+  rm -f "$kept"
   running && [ "$lines" = "$(drain_lines <"$conf")" ] || end 79 "confirmed as $mine, but $conf is not what FRR runs"
   end 0 "confirmed as $mine and saved in $conf"
 }

@@ -19,6 +19,8 @@ The state (serial, end of the hold, note) is the name of a prefix set that no po
 one listing with them, whereas a file would still say "drained" after gobgpd was restarted and serves. A set can't hold both families: those
 of IPv6 end in "/6". gobgpd has no commit-confirm: what takes a change back is a process in a session of its own, which outlives the login
 (unless logind is told `KillUserProcesses=yes`).
+
+Neighbours that were disabled by hand are enabled after the sets are as planned, and disabled again before the sets are taken back.
 """
 
 from __future__ import annotations
@@ -41,9 +43,17 @@ NOTE_LENGTH = 300
 
 
 def transaction(
-    speaker: SpeakerSpec, before: DrainState, after: DrainState, cells: Sequence[CellChange], hold: int
+    speaker: SpeakerSpec,
+    before: DrainState,
+    after: DrainState,
+    cells: Sequence[CellChange],
+    hold: int,
+    *,
+    disabled: Sequence[str] = (),
 ) -> Transaction:
     """The scripts that lead one gobgpd from `before` to `after`. They run as a user who may use its API and /run/lock.
+
+    Sessions that were `disabled` by hand come up with `after`, and are disabled again if it is taken back.
 
     Raises:
         ValueError: A serial, name, path or `hold` that the scripts can't carry, or a change that prefix sets can't express.
@@ -70,7 +80,10 @@ def transaction(
         "lock": f"/run/lock/anyconsole-gobgp-{quote(path or f'{host}:{port}', safe='')}.lock",
         "file": speaker.drain_file,
         "cells": "\n".join(_lines(speaker, cells)),
+        "disabled": " ".join(disabled),
     }
+    if wrong := [name for name in disabled if not _is_word(name)]:
+        raise ValueError(f"not a name of a session that scripts can say: {wrong[0]!r}")
     if not _is_word(path or host):
         raise ValueError(f"not a target without blanks: {speaker.socket!r}")
     head = f"# GoBGP, {len(cells)} announcements, serial {before.serial} -> {after.serial}\n"
@@ -156,7 +169,7 @@ forget() {  # the states that fit a pattern
   for name in $(printf '%s\n' "$listing" | cut -d' ' -f1 | grep "$1" | sort -u); do tell policy prefix del "$name"; done
 }
 wrong_cell() {  # the first cell that is not at its level "before" or "after"
-  printf '%s\n' "$cells" | while read -r name session afi number prefix from to; do
+  printf '%s\n' "$cells" | grep . | while read -r name session afi number prefix from to; do
     [ "$1" = after ] || to=$from
     now=$(level_of "$name" "$prefix")
     [ "$now" = "$to" ] || { echo "the sets of $name say $now for $prefix, not $to"; break; }
@@ -204,6 +217,7 @@ second_path() {  # prefix, family, marks: like the best path, but the policy exc
 move() {  # to the levels "before" or "after"; `failed` says what went wrong
   look
   failed=
+  [ -n "$cells" ] || return 0
   goals=$(printf '%s\n' "$cells" | awk -v to="$1" '{ print $1, $2, $3, $4, $5, to == "after" ? $7 : $6 }')
   once=$(printf '%s\n' "$goals" | awk '!seen[$1, $5]++')
   paths=$(printf '%s\n' "$cells" | awk '($6 == "hard" || $7 == "hard") && !seen[$5]++ { print $3, $5 }')
@@ -264,7 +278,14 @@ END
   [ -z "$words" ] || failed="$failed $words;"
   [ -z "$failed" ]
 }
-take_back() { move before && forget "^AC-STATE,serial=$after,until=[1-9]" && [ -z "$failed" ]; }
+is_disabled() { case $(gobgp -j neighbor "$1") in *\"admin_state\":1[,}]*) return 0 ;; esac; return 1; }
+disable() {
+  for session in $disabled; do
+    is_disabled "$session" || gobgp neighbor "$session" disable >/dev/null
+    is_disabled "$session" || { failed=" $session is not disabled;"; return 1; }
+  done
+}
+take_back() { disable && move before && forget "^AC-STATE,serial=$after,until=[1-9]" && [ -z "$failed" ]; }
 words=$({ [ -e "$lock" ] || (umask 0; : >>"$lock"); exec 9<"$lock"; } 2>&1) || end @CANNOT_WRITE@ "cannot lock $lock: $words"
 exec 9<"$lock"
 flock ${wait:--n} 9 || end @LOCKED@ "another change is under way on this node: it holds $lock"
@@ -280,13 +301,16 @@ case $serial/$unnumbered in
   "$before"/* | none/yes) ;;
   *) end @STALE@ "gobgpd is at serial $serial, $says; this was planned for $before" ;;
 esac
-for set in $(printf '%s\n' "$cells" | awk '{ for (i = 6; i < 8; i++) if ($i != "serve") print "AC-" toupper($i) "-" $1 }' | sort -u); do
+for set in $(printf '%s\n' "$cells" | awk 'NF { for (i = 6; i < 8; i++) if ($i != "serve") print "AC-" toupper($i) "-" $1 }' | sort -u); do
   printf '%s\n' "$listing" | cut -d' ' -f1 | grep -qxF "$set" ||
     end @BAD_CONFIG@ "gobgpd has no prefix set $set: see docs/profiles.md for its policy"
 done
 words=$(wrong_cell before)
 [ -z "$words" ] || [ "$serial" != none ] || end @STALE@ "$words"
 [ -z "$words" ] || end @DRIFT@ "$words, though gobgpd is at serial $serial: they were changed by hand"
+for session in $disabled; do
+  is_disabled "$session" || end @STALE@ "$session is not disabled any more; this was planned for a session that is"
+done
 if [ -n "$file" ]; then
   words=$( (: >"$file.new") 2>&1) || end @CANNOT_WRITE@ "cannot write $file.new: $words"
   rm -f "$file.new"
@@ -306,7 +330,11 @@ setsid sh -c '
 failed=
 tell policy prefix add "AC-STATE,serial=$after,until=$(($(date +%s) + hold)),note=$note" 0.0.0.0/32
 [ -z "$failed" ] || end @REFUSED@ "nothing was changed:$failed"
-move after || {
+enable() {
+  for session in $disabled; do tell neighbor "$session" enable; done
+  [ -z "$failed" ]
+}
+{ move after && enable; } || {
   why=$failed
   take_back && end @REFUSED@ "taken back:$why"
   end @REFUSED@ "$why not taken back yet:$failed tried again in $hold s"
@@ -325,6 +353,9 @@ case $serial/$until in
 esac
 words=$(wrong_cell after)
 [ -z "$words" ] || end @DRIFT@ "nothing was confirmed: $words; they were changed by hand"
+for session in $disabled; do
+  ! is_disabled "$session" || end @DRIFT@ "nothing was confirmed: somebody disabled $session again"
+done
 state="AC-STATE,serial=$after,until=0,note=$note"
 kept="in memory only: if gobgpd is restarted, it serves again"
 if [ -n "$file" ]; then

@@ -221,33 +221,70 @@ def test_a_changed_filter_is_told_and_not_repaired() -> None:
     assert plan(store, Way.REVERT, "fra2").steps == ()
 
 
-def frr_store() -> FleetStore:
+def lists_store(kind: str = "frr", *twins: str) -> FleetStore:
+    """fra1 runs a daemon whose drains are prefix lists; `twins` are sessions with the peer of the first one."""
     fleet = inventory()
     first = fleet.nodes[0]
-    speaker = msgspec.structs.replace(first.speakers[0], kind="frr", drain_file="")
+    sessions = tuple(
+        msgspec.structs.replace(s, peer="ix1", family=first.speakers[0].sessions[0].family) if s.name in twins else s
+        for s in first.speakers[0].sessions
+    )
+    drain_file = "" if kind == "frr" else "/var/lib/gobgp/drain.sets"
+    speaker = msgspec.structs.replace(first.speakers[0], kind=kind, drain_file=drain_file, sessions=sessions)
     nodes = (msgspec.structs.replace(first, speakers=(speaker,)), *fleet.nodes[1:])
     return healthy_store(msgspec.structs.replace(fleet, nodes=nodes))
 
 
-@pytest.mark.parametrize(
-    ("way", "said"),
-    [
-        (Way.ADOPT, ("drain --node fra1 --peer ix1 --family 4 --hard", "no neighbor ix1_v4 shutdown")),
-        (Way.REVERT, ("--soft", "no neighbor ix1_v4 shutdown", "anyconsole undrain --node fra1 --peer ix1 --family 4")),
-    ],
-)
-def test_what_frr_was_told_by_hand_is_answered_with_the_commands(way: Way, said: tuple[str, ...]) -> None:
-    store = frr_store()
+@pytest.mark.parametrize("kind", ["frr", "gobgp"])
+def test_a_session_disabled_in_frr_or_gobgp_is_settled_in_the_same_words(kind: str) -> None:
+    store = lists_store(kind)
     disable(store)
-    with pytest.raises(AnyconsoleError) as refusal:
-        plan(store, way)
-    assert all(words in str(refusal.value) for words in said)
+    adopted, reverted = plan(store, Way.ADOPT), plan(store, Way.REVERT)
+    assert (levels(adopted), levels(reverted)) == (
+        [{("serve", "hard")}],
+        [{("serve", "soft")}, {("soft", "serve")}],
+    )
+    assert "ix1_v4 disabled by hand on the node since 18:02:11: comes up without announcing" in adopted.steps[0].title
+    assert "comes up at low preference" in reverted.steps[0].title
+    assert "ix1_v4 is disabled again before anything else" in adopted.steps[0].undo[0]
+    name = "raised=ix1_v4" if kind == "frr" else "disabled=ix1_v4"
+    assert [name in step.apply for step in (*adopted.steps, *reverted.steps)] == [True, True, False]
+    assert refused(store, adopted) == refused(store, reverted) == set()
+
+
+def test_what_becomes_of_a_shutdown_that_was_saved_is_in_the_plan() -> None:
+    store = lists_store()
+    disable(store)
+    adopted = plan(store, Way.ADOPT)
+    text = render(adopted, ())
+    assert (
+        "what FRR runs, and /etc/frr/frr.conf when it is confirmed (a shutdown that was saved goes there too)" in text
+    )
+    assert "-neighbor ix1_v4 shutdown" in text
+    assert "+ip prefix-list AC-HARD-IX1 permit 192.0.2.0/24" in text
+
+
+@pytest.mark.parametrize("kind", ["frr", "gobgp"])
+def test_a_session_that_shares_its_lists_with_one_that_serves_is_not_adopted_at_its_cost(kind: str) -> None:
+    store = lists_store(kind, "transit_v4")
+    disable(store)
+    with pytest.raises(AnyconsoleError, match="share a prefix list with those of ix1 transit_v4"):
+        plan(store, Way.ADOPT)
+    soft, serve = plan(store, Way.REVERT).steps
+    assert {c.session for c in soft.changes} == {c.session for c in serve.changes} == {"ix1_v4", "transit_v4"}
+
+
+def test_a_daemon_whose_drains_are_not_known_is_left_alone() -> None:
+    store = lists_store("openbgpd")
+    disable(store)
+    with pytest.raises(AnyconsoleError, match="does not know how to enable it in openbgpd"):
+        plan(store, Way.REVERT)
 
 
 def test_what_frr_has_not_saved_is_only_spoken_of_when_asked() -> None:
-    assert plan(frr_store(), Way.ADOPT).steps == ()
+    assert plan(lists_store(), Way.ADOPT).steps == ()
     with pytest.raises(AnyconsoleError, match="write memory"):
-        plan(frr_store(), Way.ADOPT, "fra1")
+        plan(lists_store(), Way.ADOPT, "fra1")
 
 
 def test_a_node_that_is_not_known_is_named_not_guessed() -> None:

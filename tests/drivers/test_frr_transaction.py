@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import socket
 import subprocess
@@ -68,8 +69,15 @@ def cell(prefix: str, before: str, after: str, peer: str = "ix2") -> CellChange:
     return CellChange(session=name, peer=peer, family=family, prefix=prefix, before=before, after=after)
 
 
-def plan(before: DrainState, serial: int, *cells: CellChange, hold: int = 60, note: str = NOTE) -> Transaction:
-    return transaction(SPEAKER, before, DrainState(serial=serial, note=note), cells, hold)
+def plan(
+    before: DrainState,
+    serial: int,
+    *cells: CellChange,
+    hold: int = 60,
+    note: str = NOTE,
+    disabled: tuple[str, ...] = (),
+) -> Transaction:
+    return transaction(SPEAKER, before, DrainState(serial=serial, note=note), cells, hold, disabled=disabled)
 
 
 class Frr:
@@ -368,6 +376,83 @@ def test_user_without_the_right_group_or_the_lock_is_told_so(lon1: Frr) -> None:
     code, words = lon1.ends(change.apply)
     lon1.root("rm /etc/frr/.anyconsole.lock")
     assert (code, ".anyconsole.lock" in words) == (Ended.CANNOT_WRITE, True)
+
+
+IX2 = next(s.name for s in SESSIONS if (s.peer.name, s.family) == ("ix2", "ipv4"))
+PREFIXES4 = (DE4, NIC4, "203.0.113.0/24")
+
+
+@pytest.fixture
+def shut(lon1: Frr) -> Iterator[str]:
+    """Somebody shut ix2's IPv4 session, told ix2 why, and saved it: the line that does so."""
+    line = f' neighbor {IX2} shutdown message maintenance, ask "bob" (100%) $x'
+    lon1.tell("configure terminal", "router bgp", line.strip())
+    lon1.root(f"sed -i {shlex.quote(f'/^router bgp /a{chr(92)}{line}')} {CONF}")
+    wait_until(lambda: "Administrative shutdown" in session_of_ix2(lon1))
+    assert shutdowns(lon1) == [line]
+    yield line
+    lon1.tell("configure terminal", "router bgp", f"no neighbor {IX2} shutdown")
+    wait_until(lambda: "Established" in session_of_ix2(lon1))
+
+
+def shutdowns(here: Frr, *, saved: bool = False) -> list[str]:
+    lines = here.root(f"cat {CONF}" if saved else "vtysh -d bgpd -c 'show running-config'").splitlines()
+    return [line for line in lines if f"neighbor {IX2} shutdown" in line]
+
+
+def session_of_ix2(here: Frr) -> str:
+    """The session with lon1 as ix2 tells of it."""
+    return here.lab.run("ix2", ["birdc", "-r", "show", "protocols", "all", f"{HOST}_v4"]).stdout
+
+
+def test_neighbour_shut_by_hand_comes_up_announcing_nothing_and_stays_so_when_confirmed(lon1: Frr, shut: str) -> None:
+    saved = lon1.root(f"cat {CONF}").splitlines()
+    cells = [cell(p, "serve", "hard") for p in PREFIXES4]
+    adopted = plan(SERVING, 1851, *cells, disabled=(IX2,))
+    assert f"-neighbor {IX2} shutdown" in adopted.diff
+    assert lon1.ends(adopted.apply)[0] is Ended.DONE
+    wait_until(lambda: "Established" in session_of_ix2(lon1))
+    assert shutdowns(lon1, saved=True) == [shut], "it is not saved before it is confirmed"
+    assert lon1.ends(adopted.confirm)[0] is Ended.DONE
+    assert re.search(r"Import updates: +0 ", session_of_ix2(lon1)), "nothing was announced, not even for a moment"
+    assert lon1.seen(DE4, "transit2") == "serve"
+    now = lon1.root(f"cat {CONF}").splitlines()
+    assert [line for line in now if line not in lon1.drains()] == [line for line in saved if line != shut]
+    assert lon1.root("ls -A /etc/frr | grep shut || :") == ""
+
+
+def test_only_what_shuts_the_neighbour_itself_is_lifted(lon1: Frr) -> None:
+    lon1.tell(
+        "configure terminal", "router bgp 64999 vrf RED", f"neighbor {IX2} remote-as 64612", f"neighbor {IX2} shutdown"
+    )
+    try:
+        assert lon1.ends(plan(SERVING, 1855, disabled=(IX2,)).apply) == (
+            Ended.STALE,
+            f"{IX2} is not shut any more, or not by a line of its own; this was planned for one that is",
+        )
+    finally:
+        lon1.tell("configure terminal", "no router bgp 64999 vrf RED")
+
+
+def test_neighbour_that_nobody_confirms_is_shut_again_as_it_was(lon1: Frr, shut: str) -> None:
+    cells = [cell(p, "serve", "soft") for p in PREFIXES4]
+    canary = plan(SERVING, 1861, *cells, hold=8, disabled=(IX2,))
+    assert lon1.ends(canary.apply)[0] is Ended.DONE
+    wait_until(lambda: lon1.seen(DE4) == "soft")
+    assert shutdowns(lon1) == []
+    wait_until(lambda: "Administrative shutdown" in session_of_ix2(lon1))
+    wait_until(lambda: lon1.drains() == [])
+    assert shutdowns(lon1) == shutdowns(lon1, saved=True) == [shut]
+    wait_until(lambda: "shut" not in lon1.root("ls -A /etc/frr"))
+    assert lon1.ends(canary.confirm)[0] is Ended.NOT_PENDING
+
+    again = plan(SERVING, 1862, *cells, disabled=(IX2,))
+    assert lon1.ends(again.apply)[0] is Ended.DONE
+    lon1.tell("configure terminal", "router bgp", f"neighbor {IX2} shutdown")
+    code, words = lon1.ends(again.confirm)
+    assert (code, "somebody shut it again since" in words) == (Ended.DRIFT, True)
+    assert lon1.ends(again.revert)[0] is Ended.DONE
+    assert shutdowns(lon1) == [shut]
 
 
 def test_what_bgpd_refuses_is_undone_at_once(lon1: Frr) -> None:

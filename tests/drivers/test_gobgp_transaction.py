@@ -105,7 +105,14 @@ class Network(NamedTuple):
         rows = drive(gobgp.collect(spec, {}, 0.0), answer)
         return {tuple(str(r.get(k)) for k in ("kind", "session", "prefix") if r.get(k)): r for r in rows}
 
-    def change(self, *levels: tuple[str, str, str], serial: int, hold: int = 60, note: str = "") -> Transaction:
+    def change(
+        self,
+        *levels: tuple[str, str, str],
+        serial: int,
+        hold: int = 60,
+        note: str = "",
+        disabled: tuple[str, ...] = (),
+    ) -> Transaction:
         """A transaction from what the collector sees to (peer, prefix, level) each."""
         row = self.collect()["speaker",]
         pairs = {"hard": set(map(tuple, row["drain_hard"])), "soft": set(map(tuple, row["drain_soft"]))}
@@ -120,7 +127,8 @@ class Network(NamedTuple):
                     session=session.name, peer=peer, family=session.family, prefix=prefix, before=was, after=level
                 )
             )
-        return transaction(self.speaker, before, DrainState(serial=serial, note=note), cells, hold)
+        after = DrainState(serial=serial, note=note)
+        return transaction(self.speaker, before, after, cells, hold, disabled=disabled)
 
     def carry_out(self, *levels: tuple[str, str, str], serial: int) -> None:
         told = self.change(*levels, serial=serial)
@@ -245,10 +253,15 @@ def next_serial(net: Network) -> int:
     return int(net.collect()["speaker",]["drain_serial"]) + 1
 
 
+def timed(route: str) -> str:
+    """A route with its age, without what jitters by a millisecond from look to look."""
+    return re.sub(r"\.\d\d\d\]", "]", route)
+
+
 @pytest.mark.lab
 def test_soft_then_hard_then_serve_as_the_peer_sees_it_and_the_other_peer_sees_no_gap(net: Network) -> None:
     seen = [len(net.log(n)) for n in (1, 2)]
-    routes = [net.route(2, p) for p in (DE4, DE6, NIC4)]
+    routes = [timed(net.route(2, p)) for p in (DE4, DE6, NIC4)]
     serial = next_serial(net)
 
     net.carry_out(("ix1", DE4, "soft"), ("ix1", DE6, "soft"), serial=serial)
@@ -268,7 +281,7 @@ def test_soft_then_hard_then_serve_as_the_peer_sees_it_and_the_other_peer_sees_n
     net.carry_out(("ix1", DE4, "serve"), ("ix1", DE6, "serve"), serial=serial + 2)
     until(lambda: all_served(net) and "(65535,0)" not in net.route(1, DE4))
 
-    assert [net.route(2, p) for p in (DE4, DE6, NIC4)] == routes, "attributes and age of the other peer's routes"
+    assert [timed(net.route(2, p)) for p in (DE4, DE6, NIC4)] == routes, "attributes and age of the other peer's routes"
     new = net.log(2)[seen[1] :]
     assert "ignored " + DE4 in new, "else the log tells nothing"
     assert not re.search(r"(removed|updated|added) .*(192\.0\.2|2001:db8|198\.51)", new), "it noticed"
@@ -335,6 +348,61 @@ def test_node_takes_back_by_itself_when_the_client_is_killed(net: Network) -> No
     assert net.collect()["speaker",]["drain_serial"] == serial
     assert net.run(told.confirm)[0] == Ended.NOT_PENDING
     assert net.run(told.revert)[0] == Ended.DONE
+
+
+@pytest.fixture
+def disabled(net: Network) -> Iterator[str]:
+    """Somebody disabled the IPv4 session with ix1."""
+    name = "10.0.11.2"
+    net.gobgp("neighbor", name, "disable")
+    until(lambda: not net.route(1, DE4))
+    yield name
+    if net.collect()["session", name]["state"] == "Admin down":
+        net.gobgp("neighbor", name, "enable")
+
+
+@pytest.mark.lab
+def test_session_disabled_by_hand_comes_up_announcing_nothing_and_stays_so_when_confirmed(
+    net: Network, disabled: str
+) -> None:
+    serial = next_serial(net)
+    seen = len(net.log(1))
+    told = net.change(("ix1", DE4, "hard"), ("ix1", NIC4, "hard"), serial=serial, disabled=(disabled,))
+    assert net.run(told.apply)[0] == Ended.DONE
+    until(lambda: "Established" in net.bird(1, "show protocols g4"))
+    assert net.run(told.confirm)[0] == Ended.DONE
+    rows = net.collect()
+    assert (rows["session", disabled]["state"], rows["export", disabled, DE4]["exported"]) == ("Established", "absent")
+    assert net.route(2, DE4)
+    status, words = net.run(net.change(serial=serial + 1, disabled=(disabled,)).apply)
+    assert (status, "not disabled any more" in words) == (Ended.STALE, True), words
+    net.carry_out(("ix1", NIC4, "serve"), serial=serial + 1)
+    until(lambda: net.route(1, NIC4))
+    assert "> added [best] " + NIC4 in net.log(1)[seen:], "else the log tells nothing"
+    assert DE4 not in net.log(1)[seen:], "not even for a moment"
+
+
+@pytest.mark.lab
+def test_session_that_nobody_confirms_is_disabled_again(net: Network, disabled: str) -> None:
+    serial = next_serial(net)
+    seen = len(net.log(1))
+    levels = [("ix1", p, "soft") for p in (DE4, NIC4)]
+    told = net.change(*levels, serial=serial, hold=10, disabled=(disabled,))
+    assert net.run(told.apply)[0] == Ended.DONE
+    until(lambda: "(65535,0)" in net.route(1, DE4))
+    until(lambda: net.collect()["session", disabled]["state"] == "Admin down")
+    until(lambda: not net.collect()["speaker",]["pending"])
+    assert net.collect()["speaker",]["drain_soft"] == []
+    assert net.log(1)[seen:].count("> added [best] " + DE4) == 1, "it was never announced at full preference"
+    assert net.run(told.confirm)[0] == Ended.NOT_PENDING
+
+    told = net.change(*levels, serial=serial, disabled=(disabled,))
+    assert net.run(told.apply)[0] == Ended.DONE
+    net.gobgp("neighbor", disabled, "disable")
+    status, words = net.run(told.confirm)
+    assert (status, "disabled 10.0.11.2 again" in words) == (Ended.DRIFT, True)
+    assert net.run(told.revert)[0] == Ended.DONE
+    assert net.collect()["session", disabled]["state"] == "Admin down"
 
 
 @pytest.mark.lab
