@@ -13,9 +13,9 @@ from typing import TypeAlias
 import msgspec
 
 __all__ = [
-    "Family", "GuardLimits", "Host", "InstanceSpec", "Interconnect", "InterconnectKind", "Inventory", "LookingGlass", "NodeSpec",
-    "Peer", "PollSpec", "PrometheusSpec", "SessionSpec", "Site", "SoftRecipe", "SpeakerSpec", "SshSpec", "Stack", "Tenant", "Vantage",
-    "family_of",
+    "Family", "Generator", "GuardLimits", "Host", "InstanceSpec", "Interconnect", "InterconnectKind", "Inventory", "LoadEngine", "LoadSpec",
+    "LoadTarget", "LookingGlass", "NodeSpec", "Peer", "PollSpec", "PrometheusSpec", "QueryKind", "SessionSpec", "Site", "SoftRecipe",
+    "SpeakerSpec", "SshSpec", "Stack", "TargetClass", "Tenant", "Vantage", "family_of",
 ]  # fmt: skip
 
 
@@ -48,6 +48,29 @@ class SoftRecipe(StrEnum):
     COMMUNITY = "community"
     PREPEND = "prepend"
     MED = "med"
+
+
+class LoadEngine(StrEnum):
+    """What makes the queries of a load test on a generator."""
+
+    AGENT = "agent"
+    DNSPERF = "dnsperf"
+
+
+class TargetClass(StrEnum):
+    """How much harm a load test of a target can do, which decides what is asked for before it may begin."""
+
+    LAB = "lab"
+    CANARY = "canary"
+    PROD = "prod"
+
+
+class QueryKind(StrEnum):
+    """The kinds of queries that are mixed from a zone. NXDOMAIN asks for names that aren't there."""
+
+    A = "A"
+    AAAA = "AAAA"
+    NXDOMAIN = "NXDOMAIN"
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,7 +193,27 @@ class LookingGlass(msgspec.Struct, frozen=True, kw_only=True):
     jump: tuple[str, ...] | None = None
 
 
-Host: TypeAlias = NodeSpec | Vantage | LookingGlass
+class Generator(msgspec.Struct, frozen=True, kw_only=True):
+    """A host that makes the queries of load tests, at most `max_qps` a second.
+
+    `sources` are its addresses to ask from, of both families; none is "whatever the host chooses". 0 `processes` is "by its cores".
+    A `dedicated` one does nothing else: kxdpgun may take its `interface`, which carries no service address.
+    """
+
+    name: str
+    address: str
+    region: str = ""
+    user: str = ""
+    jump: tuple[str, ...] | None = None
+    engine: LoadEngine = LoadEngine.AGENT
+    max_qps: int = 50000
+    processes: int = 0
+    sources: tuple[str, ...] = ()
+    dedicated: bool = False
+    interface: str = ""
+
+
+Host: TypeAlias = NodeSpec | Vantage | LookingGlass | Generator
 """Whatever has an SSH link."""
 
 
@@ -225,6 +268,44 @@ class GuardLimits(msgspec.Struct, frozen=True, kw_only=True):
     patience: float = 600.0
 
 
+class LoadTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """One instance that may be load tested, at addresses that are its alone. What isn't listed as a target never is one.
+
+    `users` are the operators who may do so; nobody named is everybody. `identity` are the NSIDs it must answer with; none is "one that
+    names the node". Queries are for names under `zone`.
+    """
+
+    name: str
+    node: str
+    tenant: str
+    addresses: tuple[str, ...]
+    class_: TargetClass = msgspec.field(name="class")
+    max_qps: int
+    max_seconds: int
+    port: int = 53
+    users: tuple[str, ...] = ()
+    zone: str = ""
+    identity: tuple[str, ...] = ()
+
+
+class LoadSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What load tests may do to whom, and what counts as a good answer.
+
+    An answer counts within `timeout` seconds. The best rate loses at most `loss` of its queries, is told to `width`, and its p99 stays
+    under `p99_guard_ms`. `mix` are the shares of queries from the zone of a target.
+    """
+
+    timeout: float = 0.5
+    loss: float = 0.01
+    width: float = 0.01
+    p99_guard_ms: float = 50.0
+    second_pair_of_eyes: bool = True
+    mix: dict[QueryKind, float] = msgspec.field(
+        default_factory=lambda: {QueryKind.A: 0.75, QueryKind.AAAA: 0.15, QueryKind.NXDOMAIN: 0.1}
+    )
+    targets: tuple[LoadTarget, ...] = ()
+
+
 class Inventory(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A whole profile. Host, site and tenant names are unique; order is the profile's.
 
@@ -246,12 +327,14 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     nodes: tuple[NodeSpec, ...] = ()
     vantages: tuple[Vantage, ...] = ()
     looking_glasses: tuple[LookingGlass, ...] = ()
+    generators: tuple[Generator, ...] = ()
+    load: LoadSpec = LoadSpec()
     prometheus: PrometheusSpec | None = None
 
     @property
     def hosts(self) -> tuple[Host, ...]:
-        """Every host with a link: nodes, vantage points and looking glasses."""
-        return (*self.nodes, *self.vantages, *self.looking_glasses)
+        """Every host with a link: nodes, vantage points, looking glasses and generators."""
+        return (*self.nodes, *self.vantages, *self.looking_glasses, *self.generators)
 
     def node(self, name: str) -> NodeSpec:
         """The node called `name`. Raises KeyError."""

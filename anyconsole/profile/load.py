@@ -9,11 +9,26 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from anyconsole.errors import ProfileError
-from anyconsole.model.inventory import Interconnect, Inventory, LookingGlass, Peer, Site, Tenant, Vantage
+from anyconsole.model.inventory import (
+    Generator,
+    Interconnect,
+    Inventory,
+    LoadSpec,
+    LoadTarget,
+    LookingGlass,
+    Peer,
+    Site,
+    Tenant,
+    Vantage,
+)
+from anyconsole.profile.load_rules import check_load
 from anyconsole.profile.nodes import Known, read_nodes
 from anyconsole.profile.read import Row, build, check_keys, read_array, read_table
 from anyconsole.profile.report import Report, inside, nearest
@@ -32,7 +47,7 @@ __all__ = [
 ]
 
 LAB_FOLDER = Path("/run/anyconsole/lab")
-_H = TypeVar("_H", Vantage, LookingGlass)
+_H = TypeVar("_H", Vantage, LookingGlass, Generator)
 _LARGEST = 16 * 1024 * 1024
 _DEEPEST_INCLUDE = 8
 
@@ -234,9 +249,13 @@ def _is_missing(path: Path) -> bool:
 def _inventory(raw: dict[str, Any], path: str, report: Report) -> Inventory:
     check_keys(raw, TOP_KEYS, "", report)
     settings: dict[str, Any] = {}
+    targets: list[tuple[str, LoadTarget]] = []
     for name, table in SECTIONS.items():
         if name in raw or name != "prometheus":
             row = read_table(raw.get(name, {}), table, name, report)
+            if name == "load":
+                target_rows = row.values.pop("target", [])
+                targets = [(t.where, build(t, table.array("target"), LoadTarget)) for t in target_rows]
             settings[name] = row.values if name == "profile" else build(row, table, table.struct)
     rows = {
         name: read_array(raw.get(name, []), table, name, report) for name, table in ARRAYS.items() if name != "node"
@@ -247,6 +266,7 @@ def _inventory(raw: dict[str, Any], path: str, report: Report) -> Inventory:
     tenants = [build(row, ARRAYS["tenant"], Tenant) for row in rows["tenant"]]
     vantages = [_host(row, "vantage", Vantage) for row in rows["vantage"]]
     glasses = [_host(row, "looking_glass", LookingGlass) for row in rows["looking_glass"]]
+    generators = [_host(row, "generator", Generator) for row in rows["generator"]]
     known = Known(
         sites=tuple(site.name for site in sites),
         tenants={tenant.name: tenant for tenant in tenants if tenant.name},
@@ -256,6 +276,7 @@ def _inventory(raw: dict[str, Any], path: str, report: Report) -> Inventory:
     nodes = read_nodes(raw.get("node", []), raw.get("template", {}), known, report)
     profile = settings.pop("profile")
     profile.setdefault("name", "")
+    settings["load"] = _with_targets(settings["load"], [target for _, target in targets], known.tenants)
     inventory = Inventory(
         **profile,
         path=path,
@@ -266,6 +287,7 @@ def _inventory(raw: dict[str, Any], path: str, report: Report) -> Inventory:
         nodes=tuple(node for _, node in nodes),
         vantages=tuple(vantages),
         looking_glasses=tuple(glasses),
+        generators=tuple(generators),
     )
     check_rules(
         inventory,
@@ -273,11 +295,26 @@ def _inventory(raw: dict[str, Any], path: str, report: Report) -> Inventory:
         [(row.where, item) for row, item in zip(rows["interconnect"], interconnects, strict=True)],
         [(row.where, item) for row, item in zip(rows["tenant"], tenants, strict=True)],
         nodes,
-        [(row.where, item) for row, item in zip(rows["vantage"], vantages, strict=True)],
-        [(row.where, item) for row, item in zip(rows["looking_glass"], glasses, strict=True)],
+        [
+            *((row.where, item) for row, item in zip(rows["vantage"], vantages, strict=True)),
+            *((row.where, item) for row, item in zip(rows["looking_glass"], glasses, strict=True)),
+            *((row.where, item) for row, item in zip(rows["generator"], generators, strict=True)),
+        ],
         report,
     )
+    check_load(inventory, [where for where, _ in targets], report)
     return inventory
+
+
+def _with_targets(load: LoadSpec, targets: Iterable[LoadTarget], tenants: Mapping[str, Tenant]) -> LoadSpec:
+    """The section with its targets: one without a zone is asked for the first one of its tenant."""
+    filled = (
+        msgspec.structs.replace(target, zone=target.zone or next(iter(tenants[target.tenant].zones), ""))
+        if target.tenant in tenants
+        else target
+        for target in targets
+    )
+    return msgspec.structs.replace(load, targets=tuple(filled))
 
 
 def _interconnect(row: Row, numbers: SessionNumbers) -> Interconnect:
@@ -292,6 +329,6 @@ def _interconnect(row: Row, numbers: SessionNumbers) -> Interconnect:
 
 
 def _host(row: Row, table: str, struct: type[_H]) -> _H:
-    """A vantage point or a looking glass: its address is its name unless it says otherwise."""
+    """A vantage point, a looking glass or a generator: its address is its name unless it says otherwise."""
     address = row.values.pop("address", row.values.get("name", ""))
     return build(row, ARRAYS[table], struct, address=address)

@@ -16,7 +16,8 @@ from anyconsole.model.inventory import Family, InstanceSpec, NodeSpec, Peer, Ses
 from anyconsole.profile.read import Row, build, check_keys, read_table, table_items
 from anyconsole.profile.report import Report, element, inside, nearest
 from anyconsole.profile.rules import SessionNumbers
-from anyconsole.profile.schema import NAME_SERVER, NODE, Table, canonical_address
+from anyconsole.profile.schema import NAME_SERVER, NODE, Table
+from anyconsole.profile.values import canonical_address
 
 __all__ = ["NAME_SERVER_KINDS", "SPEAKER_KINDS", "Known", "read_nodes"]
 

@@ -20,6 +20,7 @@ _FIELDS = {
     "node": "nodes",
     "vantage": "vantages",
     "looking_glass": "looking_glasses",
+    "generator": "generators",
 }
 
 
@@ -29,7 +30,12 @@ def print_profile(inventory: Inventory) -> str:
     for name, table in SECTIONS.items():
         section = inventory if name == "profile" else getattr(inventory, name)
         if section is not None:
-            lines += ["", f"[{name}]", *_settings(section, table, with_defaults=True)]
+            lines += [
+                "",
+                f"[{name}]",
+                *_settings(section, table, with_defaults=True),
+                *_arrays_of(section, table, name),
+            ]
     for name, table in ARRAYS.items():
         for item in getattr(inventory, _FIELDS[name]):
             lines += ["", *_array_item(item, table, name)]
@@ -41,6 +47,10 @@ def _array_item(item: msgspec.Struct, table: Table, path: str) -> Iterator[str]:
     yield f"{indent}[[{path}]]"
     for line in _settings(item, table, with_defaults=False, plain_braces=path.split(".", maxsplit=1)[0] == "node"):
         yield indent + line
+    yield from _arrays_of(item, table, path)
+
+
+def _arrays_of(item: msgspec.Struct, table: Table, path: str) -> Iterator[str]:
     for key in table.keys.values():
         if key.table:
             for child in getattr(item, key.field):

@@ -10,7 +10,8 @@ from typing import Any, Final, NamedTuple, TypeVar, Union, get_args, get_origin
 import msgspec
 
 from anyconsole.profile.report import Report, element, inside, nearest
-from anyconsole.profile.schema import Check, Key, Table
+from anyconsole.profile.schema import Key, Table
+from anyconsole.profile.values import Check
 
 __all__ = ["Row", "build", "read_array", "read_table"]
 

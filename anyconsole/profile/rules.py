@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from anyconsole.model.inventory import (
     Family,
+    Generator,
     Host,
     Interconnect,
     Inventory,
@@ -19,7 +20,7 @@ from anyconsole.model.inventory import (
 )
 from anyconsole.profile.report import Report, element, inside, nearest
 
-__all__ = ["SessionNumbers", "check_rules", "jump_loop"]
+__all__ = ["Placed", "SessionNumbers", "check_rules", "jump_loop", "owner_of", "unique"]
 
 _T = TypeVar("_T")
 Placed = tuple[str, _T]
@@ -46,8 +47,7 @@ def check_rules(
     interconnects: list[Placed[Interconnect]],
     tenants: list[Placed[Tenant]],
     nodes: list[Placed[NodeSpec]],
-    vantages: list[Placed[Vantage]],
-    looking_glasses: list[Placed[LookingGlass]],
+    others: list[Placed[Vantage | LookingGlass | Generator]],
     report: Report,
 ) -> None:
     """Report what can't be right although each part is.
@@ -58,19 +58,24 @@ def check_rules(
         interconnects: Interconnects with their key paths.
         tenants: Tenants with their key paths.
         nodes: Nodes with their key paths.
-        vantages: Vantage points with their key paths.
-        looking_glasses: Looking glasses with their key paths.
+        others: Hosts that are no nodes, with their key paths.
         report: Takes what is wrong.
     """
-    _unique(zip(sites, inventory.sites, strict=True), "name", lambda site: site.name, report)
-    _unique(interconnects, "name", lambda interconnect: interconnect.name, report)
-    _unique(tenants, "name", lambda tenant: tenant.name, report)
-    _unique(tenants, "number", lambda tenant: tenant.number, report)
+    unique(zip(sites, inventory.sites, strict=True), "name", lambda site: site.name, report)
+    unique(interconnects, "name", lambda interconnect: interconnect.name, report)
+    unique(tenants, "name", lambda tenant: tenant.name, report)
+    unique(tenants, "number", lambda tenant: tenant.number, report)
     # One name means one host everywhere: in the journal, on the command line, in the SSH pool.
-    hosts: list[Placed[Host]] = [*nodes, *vantages, *looking_glasses]
-    _unique(hosts, "name", lambda host: host.name, report)
-    _unique(hosts[: len(nodes) + len(vantages)], "address", lambda host: host.address, report)
-    _check_looking_glasses(inventory, looking_glasses, report)
+    vantages: list[Placed[Host]] = [(where, host) for where, host in others if isinstance(host, Vantage)]
+    glasses = [(where, host) for where, host in others if isinstance(host, LookingGlass)]
+    generators = [(where, host) for where, host in others if isinstance(host, Generator)]
+    hosts: list[Placed[Host]] = [*nodes, *others]
+    unique(hosts, "name", lambda host: host.name, report)
+    unique([*nodes, *vantages], "address", lambda host: host.address, report)
+    # A generator may share its host with a vantage point, but two generators would only take each other's cores.
+    unique(generators, "address", lambda generator: generator.address, report)
+    _check_looking_glasses(inventory, glasses, report)
+    _check_generators(inventory, generators, report)
     _check_peers(interconnects, report)
     for where, tenant in tenants:
         _check_addresses(where, tenant, len(inventory.sites), report)
@@ -104,7 +109,8 @@ def jump_loop(start: str, chains: Mapping[str, Iterable[str]]) -> list[str]:
     return []
 
 
-def _unique(items: Iterable[Placed[_T]], key: str, value_of: Callable[[_T], Hashable], report: Report) -> None:
+def unique(items: Iterable[Placed[_T]], key: str, value_of: Callable[[_T], Hashable], report: Report) -> None:
+    """Report items whose `key`, as `value_of` tells it, an earlier one has as well."""
     seen: dict[Hashable, str] = {}
     for where, item in items:
         value = value_of(item)
@@ -123,7 +129,7 @@ def _check_peers(interconnects: list[Placed[Interconnect]], report: Report) -> N
         for where, interconnect in interconnects
         for index, peer in enumerate(interconnect.peers)
     ]
-    _unique(peers, "name", lambda peer: peer.name, report)
+    unique(peers, "name", lambda peer: peer.name, report)
     for where, peer in peers:
         if SoftRecipe.COMMUNITY in peer.soft and not peer.community:
             report.add(inside(where, "community"), 'is missing: soft has "community", which one is it?')
@@ -131,11 +137,33 @@ def _check_peers(interconnects: list[Placed[Interconnect]], report: Report) -> N
 
 def _check_looking_glasses(inventory: Inventory, glasses: list[Placed[LookingGlass]], report: Report) -> None:
     """A looking glass may be on a host that is a node too, but one table read twice would count as two witnesses."""
-    _unique(glasses, "socket", lambda glass: glass.socket and f"{glass.address}:{glass.socket}", report)
+    unique(glasses, "socket", lambda glass: glass.socket and f"{glass.address}:{glass.socket}", report)
     peers = [peer.name for interconnect in inventory.interconnects for peer in interconnect.peers]
     for where, glass in glasses:
         if glass.peer and glass.peer not in peers:
             report.add(inside(where, "peer"), f"there is no such peer, {nearest(glass.peer, peers)}", glass.peer)
+
+
+def _check_generators(inventory: Inventory, generators: list[Placed[Generator]], report: Report) -> None:
+    """Queries never come from an address that is somebody's service."""
+    for where, generator in generators:
+        if generator.dedicated and not generator.interface:
+            report.add(inside(where, "interface"), "is missing: dedicated = true gives kxdpgun a network interface")
+        sources = [(element(inside(where, "sources"), i), source) for i, source in enumerate(generator.sources)]
+        unique(sources, "value", str, report)
+        for at, source in sources:
+            if owner := owner_of(inventory, source):
+                report.add(
+                    at, f'is in prefix {owner[1]} of tenant "{owner[0].name}": its answers would go to a node', source
+                )
+
+
+def owner_of(inventory: Inventory, address: str) -> tuple[Tenant, str] | None:
+    """The tenant in whose announced prefix `address` is, and that prefix; None if it is in none."""
+    return next(
+        ((tenant, prefix) for tenant in inventory.tenants for prefix in tenant.prefixes if ip_address(address) in ip_network(prefix)),
+        None,
+    )  # fmt: skip
 
 
 def _check_addresses(where: str, tenant: Tenant, sites: int, report: Report) -> None:
@@ -146,7 +174,7 @@ def _check_addresses(where: str, tenant: Tenant, sites: int, report: Report) -> 
             problem = f"is in none of the tenant's prefixes ({', '.join(tenant.prefixes) or 'there are none'})"
             report.add(element(inside(where, "addresses"), index), problem, text)
     for key, items in (("addresses", tenant.addresses), ("zones", tenant.zones)):
-        _unique([(element(inside(where, key), i), item) for i, item in enumerate(items)], "value", str.lower, report)
+        unique([(element(inside(where, key), i), item) for i, item in enumerate(items)], "value", str.lower, report)
     if tenant.min_sites > sites:
         report.add(inside(where, "min_sites"), f"the profile has only {sites} sites", tenant.min_sites)
 

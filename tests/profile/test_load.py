@@ -77,6 +77,20 @@ name = "probe1"
 name = "lg1"
 peer = "rs1"
 socket = "/run/bird/bird.ctl"
+[[generator]]
+name = "gen1"
+address = "probe1"
+sources = ["198.18.0.1"]
+[load]
+loss = 0.02
+  [[load.target]]
+  name = "t1"
+  node = "fra1"
+  tenant = "de"
+  addresses = ["198.18.1.1", "2001:0db8:ffff::1"]
+  class = "canary"
+  max_qps = 2000
+  max_seconds = 60
 """
 HERE = Path("small.toml")
 
@@ -106,7 +120,30 @@ def test_a_profile_becomes_the_inventory_it_describes() -> None:
     assert (fra1.address, fra1.jump, fleet.vantages[0].address) == ("fra1", None, "probe1")
     glass = fleet.looking_glasses[0]
     assert (glass.peer, glass.address, glass.kind, glass.jump) == ("rs1", "lg1", "bird", None)
-    assert [host.name for host in fleet.hosts] == ["fra1", "fra2", "probe1", "lg1"]
+    assert [host.name for host in fleet.hosts] == ["fra1", "fra2", "probe1", "lg1", "gen1"]
+    assert (fleet.generators[0].address, fleet.generators[0].engine, fleet.generators[0].sources) == (
+        "probe1",
+        "agent",
+        ("198.18.0.1",),
+    )
+    (target,) = fleet.load.targets
+    assert (target.class_, target.port, target.zone, target.users) == ("canary", 53, "example.de", ())
+    assert target.addresses == ("198.18.1.1", "2001:db8:ffff::1")
+    assert (fleet.load.loss, fleet.load.timeout, sum(fleet.load.mix.values())) == (0.02, 0.5, 1.0)
+
+
+def test_what_is_not_listed_is_no_target() -> None:
+    assert parse_profile(SMALL.partition("[load]")[0], HERE).load.targets == ()
+
+
+def test_only_the_lab_may_be_tested_at_an_announced_address() -> None:
+    anycast = ('["198.18.1.1", "2001:0db8:ffff::1"]', '["2001:db8:de::53"]')
+    for class_ in ("canary", "prod"):
+        (problem,) = _problems(_small(anycast, ('"canary"', f'"{class_}"')))
+        assert problem.startswith(
+            'small.toml: load.target[0] "t1".addresses[0] = "2001:db8:de::53": is in the announced prefix 2001:db8:de::/48'
+        )
+    assert parse_profile(_small(anycast, ('"canary"', '"lab"')), HERE).load.targets[0].addresses == ("2001:db8:de::53",)
 
 
 ONE_MISTAKE = {
@@ -199,6 +236,35 @@ ONE_MISTAKE = {
     "bad community": ("asn = 64611", 'asn = 64611\ncommunity = "70000:1"', "expected a community like"),
     "jump through itself": ('name = "fra2"', 'name = "fra2"\njump = ["fra2"]', "jumps in a circle (fra2 -> fra2)"),
     "jump in a circle": ("[profile]", '[ssh]\njump = ["fra2"]\n[profile]', "jumps in a circle (fra2 -> fra2)"),
+    "generator named like a vantage": ('"gen1"', '"probe1"', 'generator[0] "probe1".name = "probe1": vantage[0] "probe1" has'),
+    "two generators on a host": (
+        "[load]", '[[generator]]\nname = "gen2"\naddress = "probe1"\n[load]',
+        'generator[1] "gen2".address = "probe1": generator[0] "gen1" has the same address',
+    ),
+    "generator that would pose as a service": (
+        '["198.18.0.1"]', '["198.51.100.7"]',
+        'generator[0] "gen1".sources[0] = "198.51.100.7": is in prefix 198.51.100.0/24 of tenant "nic"',
+    ),
+    "dedicated without an interface": ('"gen1"', '"gen1"\ndedicated = true', 'generator[0] "gen1".interface: is missing'),
+    "engine nobody has": ('"gen1"', '"gen1"\nengine = "queryperf"', '.engine = "queryperf": expected one of agent, dnsperf'),
+    "interface that is an option": ('"gen1"', '"gen1"\ninterface = "-x"', '.interface = "-x": expected a network interface'),
+    "target without a cap": ("max_qps = 2000", "", 'load.target[0] "t1".max_qps: is missing'),
+    "target capped at nothing": ("max_qps = 2000", "max_qps = 0", '"t1".max_qps = 0: expected queries per second'),
+    "target for ever": ("max_seconds = 60", "max_seconds = -1", '"t1".max_seconds = -1: expected whole seconds'),
+    "target without a class": ('class = "canary"', "", 'load.target[0] "t1".class: is missing'),
+    "target that may move": ('"198.18.1.1"', '"fra1.example.net"', '.addresses[0] = "fra1.example.net": expected an IP address'),
+    "target that is many": ('"198.18.1.1"', '"224.0.0.1"', '.addresses[0] = "224.0.0.1": expected the address of one host'),
+    "target of an unknown node": ('node = "fra1"', 'node = "fra9"', 'load.target[0] "t1".node = "fra9": there is no such node, did you'),
+    "target of an unknown tenant": ('tenant = "de"', 'tenant = "dee"', 'load.target[0] "t1".tenant = "dee": there is no such tenant'),
+    "target that isn't served": ('node = "fra1"', 'node = "fra2"', '"t1".tenant = "de": node "fra2" has no name server for it'),
+    "target asked for foreign names": ('tenant = "de"', 'tenant = "de"\nzone = "nic.example"', '.zone = "nic.example": is none of'),
+    "two targets of a name": (
+        "  [[load.target]]\n", SMALL[SMALL.index("  [[load.target]]") :] + "  [[load.target]]\n",
+        'load.target[1] "t1".name = "t1": load.target[0] "t1" has the same name',
+    ),
+    "mix that is no whole": ("loss = 0.02", "mix = { A = 0.5 }", "load.mix = {...}: its shares must add up to 1"),
+    "mix of other types": ("loss = 0.02", "mix = { MX = 1.0 }", "load.mix.MX = 1.0: unknown key"),
+    "no loss at all": ("loss = 0.02", "loss = 0", "load.loss = 0: expected a share from 0.0001 to 0.5"),
     "nodes left out": (SMALL[SMALL.index("[[node]]") : SMALL.index("[[vantage]]")], "", "node: is missing: a profile needs at least one"),
 }  # fmt: skip
 
@@ -483,6 +549,8 @@ def test_every_field_of_the_inventory_can_be_set_by_a_profile() -> None:
         "nodes",
         "vantages",
         "looking_glasses",
+        "generators",
+        "load",
         "prometheus",
     }
     settable = {(table.struct.__name__, key.field) for _, table in walk_tables() for key in table.keys.values()}

@@ -11,6 +11,7 @@ from anyconsole.drivers.dnswire import soa_query
 from anyconsole.drivers.plugins import name_server, speaker
 from anyconsole.drivers.speaker_rows import announcements_of
 from anyconsole.model.inventory import (
+    Generator,
     Host,
     InstanceSpec,
     Inventory,
@@ -21,7 +22,15 @@ from anyconsole.model.inventory import (
     Vantage,
 )
 
-__all__ = ["glass_config", "host_config", "probe_config", "row_count", "section_names", "vantage_config"]
+__all__ = [
+    "generator_config",
+    "glass_config",
+    "host_config",
+    "probe_config",
+    "row_count",
+    "section_names",
+    "vantage_config",
+]
 
 _MIN_DNS_PERIOD = 1.5
 """Seconds. With a primary zone's serial asked for every 3 s beside it, an address is asked at most once a second from its node."""
@@ -36,6 +45,8 @@ def host_config(inventory: Inventory, host: Host) -> dict[str, Any]:
             return vantage_config(inventory, host)
         case LookingGlass():
             return glass_config(inventory, host)
+        case Generator():
+            return generator_config(inventory, host)
 
 
 def probe_config(inventory: Inventory, node: NodeSpec) -> dict[str, Any]:
@@ -69,6 +80,11 @@ def glass_config(inventory: Inventory, glass: LookingGlass) -> dict[str, Any]:
         "prefixes": [prefix for tenant in inventory.tenants for prefix in tenant.prefixes],
     }
     return config
+
+
+def generator_config(inventory: Inventory, generator: Generator) -> dict[str, Any]:
+    """The configuration of the probe on a generator: its host and nothing else, which also keeps its link alive."""
+    return _base(inventory, generator.name, [], [])
 
 
 def section_names(config: dict[str, Any]) -> frozenset[str]:

@@ -17,7 +17,7 @@ from anyconsole.drivers.probe.config import (
     section_names,
     vantage_config,
 )
-from anyconsole.model.inventory import PollSpec, SpeakerSpec
+from anyconsole.model.inventory import Generator, PollSpec, SpeakerSpec
 from tests.drivers.fleet_of_one import INVENTORY, NODE
 
 
@@ -62,6 +62,13 @@ def test_looking_glass_is_asked_for_every_service_prefix_and_nothing_else() -> N
     assert [s.name for s in sections(config)] == ["routes"]
     assert section_names(config) == {"routes"}
     assert row_count(config) == len(config["routes"]["prefixes"])
+
+
+def test_generator_tells_how_its_host_is_and_asks_nobody() -> None:
+    config = host_config(INVENTORY, Generator(name="gen1", address="client1"))
+    assert [s.name for s in sections(config)] == ["host"]
+    assert config["dns"]["questions"] == []
+    assert config["host"]["addresses"] == []
 
 
 def test_address_is_never_asked_more_than_once_a_second() -> None:

@@ -1,0 +1,194 @@
+"""What a value in a profile must look like: checks that return it, made canonical, or raise ValueError that says what is expected.
+
+Which key has which check is in `schema`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+__all__ = [
+    "Check", "answer_timeout", "as_number", "canonical_address", "colour", "community", "count", "dns_seconds", "duration", "end_point",
+    "glass_kind", "hold", "host_name", "identity", "interface", "local_path", "login", "loss_ratio", "milliseconds", "node_path",
+    "non_empty", "number", "or_empty", "plain_name", "prefix", "processes", "rate", "seconds", "session_name", "share", "title",
+    "unicast_address", "url", "width", "zone_name",
+]  # fmt: skip
+
+Check = Callable[[Any], Any]
+"""Takes a value of the right type and returns it, made canonical. Raises ValueError that says what is expected."""
+
+
+def _matching(pattern: str, expected: str) -> Check:
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if not compiled.fullmatch(value):
+            raise ValueError(expected)
+        return value
+
+    return check
+
+
+def _within(low: float, high: float, expected: str) -> Check:
+    def check(value: float) -> float:
+        # Written so that NaN fails.
+        if not low <= value <= high:
+            raise ValueError(expected)
+        return value
+
+    return check
+
+
+def or_empty(check: Check) -> Check:
+    """`check`, or nothing at all."""
+    return lambda value: value if value == "" else check(value)
+
+
+plain_name: Final = _matching(
+    r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}",
+    "expected a name of letters, digits, _ . and - (not first), at most 63 characters",
+)
+title: Final = _matching(
+    r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,62}", "expected a name of letters, digits, spaces, _ . and - (not first)"
+)
+host_name: Final = _matching(
+    r"[A-Za-z0-9_:][A-Za-z0-9_.:%+-]{0,254}",
+    "expected a host as ssh takes it: an alias, a name or an address, without user and port, not starting with -",
+)
+session_name: Final = _matching(
+    r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]{0,254}",
+    "expected BIRD's protocol name, or the neighbour's address for FRR and GoBGP",
+)
+glass_kind: Final = _matching("bird", 'expected "bird", the only kind of looking glass that can be read')
+login: Final = _matching(r"[A-Za-z0-9_][A-Za-z0-9_.@\\$+-]{0,63}", "expected a login name, not starting with -")
+zone_name: Final = _matching(r"\.|[A-Za-z0-9_*][A-Za-z0-9_./*-]{0,253}", 'expected a zone name like "example.de"')
+colour: Final = _matching(r"#(?:[0-9A-Fa-f]{3}){1,2}", 'expected a colour like "#5fd7ff"')
+number: Final = _within(1, 65535, "expected a whole number from 1 to 65535")
+seconds: Final = _within(0.1, 86400, "expected seconds, from 0.1 to 86400")
+# Response rate limiting of name servers makes faster questions look like packet loss.
+dns_seconds: Final = _within(1, 86400, "expected seconds, at least 1: an address is asked at most once a second")
+share: Final = _within(0, 1, "expected a share from 0 to 1")
+hold: Final = _within(10, 3600, "expected whole seconds from 10 to 3600")
+rate: Final = _within(1, 10_000_000, "expected queries per second, a whole number from 1 to 10000000")
+duration: Final = _within(1, 86400, "expected whole seconds from 1 to 86400")
+milliseconds: Final = _within(0.1, 10_000, "expected milliseconds, from 0.1 to 10000")
+answer_timeout: Final = _within(0.01, 10, "expected seconds, from 0.01 to 10")
+loss_ratio: Final = _within(0.0001, 0.5, "expected a share from 0.0001 to 0.5")
+width: Final = _within(0.001, 0.2, "expected a share from 0.001 to 0.2")
+processes: Final = _within(0, 256, "expected a whole number from 0 (by cores) to 256")
+interface: Final = _matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}", 'expected a network interface like "eth1"')
+identity: Final = _matching(
+    r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}", "expected an NSID as the name server tells it, in plain letters"
+)
+count: Final = _within(0, 65535, "expected a whole number from 0 to 65535")
+
+
+def as_number(value: int) -> int:
+    """An AS number that may be used."""
+    if not 1 <= value <= 4294967294 or value in {23456, 65535}:
+        raise ValueError("expected an AS number from 1 to 4294967294, but not the reserved 23456 and 65535")
+    return value
+
+
+def community(value: str) -> str:
+    """A BGP community, plain or large."""
+    parts = value.split(":") if re.fullmatch(r"[0-9]{1,10}(:[0-9]{1,10}){1,2}", value) else []
+    largest = 65535 if len(parts) == 2 else 4294967295
+    if not parts or any(int(part) > largest for part in parts):
+        raise ValueError('expected a community like "64500:100" or a large one like "64500:1:100"')
+    return value
+
+
+def prefix(value: str) -> str:
+    """A prefix without host bits."""
+    if "/" not in value:
+        raise ValueError('expected a prefix with its length, like "192.0.2.0/24" or "2001:db8::/48"')
+    try:
+        network = ip_network(value, strict=False)
+    except ValueError as error:
+        raise ValueError(f'expected a prefix like "192.0.2.0/24" or "2001:db8::/48" ({error})') from None
+    if ip_address(value.partition("/")[0]) != network.network_address:
+        raise ValueError(f'has host bits set, did you mean "{network}"?')
+    return str(network)
+
+
+def canonical_address(value: str) -> str:
+    """An IP address in its shortest form, without a scope. Raises ValueError."""
+    if "%" in value:
+        raise ValueError("expected an address without a scope")
+    try:
+        return str(ip_address(value))
+    except ValueError:
+        raise ValueError('expected an IP address like "192.0.2.53" or "2001:db8::53"') from None
+
+
+def unicast_address(value: str) -> str:
+    """The address of one host."""
+    try:
+        address = ip_address(canonical_address(value))
+    except ValueError:
+        raise ValueError(
+            'expected an IP address like "192.0.2.53" or "2001:db8::53", not a name: a target must not move'
+        ) from None
+    if address.is_multicast or address.is_unspecified or str(address) == "255.255.255.255":
+        raise ValueError("expected the address of one host")
+    return str(address)
+
+
+def node_path(value: str) -> str:
+    """An absolute path on a node."""
+    if not value.startswith("/") or ".." in value.split("/"):
+        raise ValueError('expected an absolute path on the node, without ".."')
+    return value
+
+
+def end_point(value: str) -> str:
+    """A socket on a node: its path, or host:port."""
+    host, colon, port = value.rpartition(":")
+    if (
+        colon
+        and port.isascii()
+        and port.isdigit()
+        and len(port) <= 5
+        and 0 < int(port) < 65536
+        and re.fullmatch(r"[\w.:\[\]-]+", host)
+    ):
+        return value
+    try:
+        return str(node_path(value))
+    except ValueError:
+        raise ValueError("expected an absolute socket path on the node, or host:port") from None
+
+
+def local_path(value: str) -> str:
+    """An absolute path on this machine, ~ replaced."""
+    if value.startswith("~/"):
+        return str(Path.home() / value[2:])
+    if not value.startswith("/"):
+        raise ValueError("expected an absolute path on this machine, or one that starts with ~/")
+    return value
+
+
+def url(value: str) -> str:
+    """The address of a web service."""
+    expected = 'expected an address like "http://prometheus:9090"'
+    try:
+        parts = urlsplit(value)
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or re.search(r"\s", value):
+        raise ValueError(expected)
+    return value
+
+
+def non_empty(value: str) -> str:
+    """Any text but blanks."""
+    if not value.strip():
+        raise ValueError("expected text, got nothing")
+    return value
