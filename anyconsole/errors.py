@@ -1,6 +1,6 @@
 """The errors an operator reads: each says what was tried, on which host or in which file, what came back and what to do."""
 
-__all__ = ["AnyconsoleError", "JournalError", "LabError", "ProfileError"]
+__all__ = ["AnyconsoleError", "JournalError", "LabError", "LoadError", "ProfileError"]
 
 
 class AnyconsoleError(Exception):
@@ -17,3 +17,7 @@ class LabError(AnyconsoleError):
 
 class JournalError(AnyconsoleError):
     """The journal can't be written or read. Nothing may be changed that isn't journalled."""
+
+
+class LoadError(AnyconsoleError):
+    """A load test that can't be prepared, driven or read back. The message names the generator's host or the file."""

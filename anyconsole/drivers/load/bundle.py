@@ -1,0 +1,47 @@
+"""The load agent and the watcher as program texts, and the command that starts one on a host without storing anything there."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import shlex
+import zlib
+
+__all__ = ["NO_PYTHON", "bootstrap"]
+
+NO_PYTHON = '{"ev":"error","why":"no python3 of 3.8 or later"}'
+"""The line that the command writes where it can't run the program."""
+
+# Reads with os.read, byte-exact: a buffered stdin would swallow the first commands behind the program. Runs on any Python 3.
+_START = """\
+import os, sys, zlib
+if sys.version_info < (3, 8):
+    print({missing!r})
+    raise SystemExit(3)
+got = b''
+while len(got) < {size}:
+    more = os.read(0, {size} - len(got))
+    if not more:
+        raise SystemExit(4)
+    got += more
+exec(compile(zlib.decompress(got), '<anyconsole load {name}>', 'exec'))
+main()
+"""
+
+
+@functools.cache
+def bootstrap(name: str = "agent") -> tuple[str, bytes]:
+    """The command line, which works in any login shell, and the bytes to write to its standard input first.
+
+    `name` is "agent" or "watcher". Keep the input open afterwards: its end is the program's end.
+    """
+    source = importlib.resources.files("anyconsole.drivers.load").joinpath(f"{name}.py").read_bytes()
+    program = zlib.compress(source, 9)
+    # One line: some login shells take no line breaks in quotes.
+    code = f"exec({_START.format(missing=NO_PYTHON, size=len(program), name=name)!r})"
+    script = (
+        "PATH=$PATH:/usr/local/bin:/usr/bin:/bin; "
+        f"command -v python3 >/dev/null 2>&1 && exec python3 -ISc {shlex.quote(code)}; "
+        f"echo {shlex.quote(NO_PYTHON)}"
+    )
+    return f"exec /bin/sh -c {shlex.quote(script)}", program
