@@ -17,7 +17,7 @@ from typing import Final
 from anyconsole.actions.journal_record import Record, parse
 from anyconsole.errors import JournalError
 
-__all__ = ["append_line", "cause", "make_folder", "read_month", "unwritten", "wait_for_lock"]
+__all__ = ["append_line", "cause", "make_folder", "read_month", "sync_folder", "unwritten", "wait_for_lock"]
 
 PATIENCE: Final = 10.0
 """Seconds to wait for another console that is writing. It needs milliseconds, unless it is stopped."""
@@ -35,7 +35,7 @@ def make_folder(folder: Path) -> None:
             with contextlib.suppress(FileExistsError):
                 path.mkdir(mode=0o700)
             path.chmod(0o700)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         if stat.S_IMODE(folder.stat().st_mode) != 0o700:
             folder.chmod(0o700)
     except OSError as error:
@@ -62,7 +62,7 @@ def append_line(path: Path, line: bytes) -> None:
                 written += os.write(descriptor, line[written:])
             os.fsync(descriptor)
             if not about.st_size:
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -94,7 +94,8 @@ def wait_for_lock(descriptor: int, how: int, patience: float = PATIENCE) -> None
             return
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Put the names in a folder on the disk. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

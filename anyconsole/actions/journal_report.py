@@ -5,8 +5,7 @@ What operators and nodes said is data: it is cleaned and escaped, and fenced so 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ import msgspec
 
 from anyconsole.actions.guards import GuardVerdict
 from anyconsole.actions.journal_record import FOUND, OPEN, RUNNING, ChangeSummary, JournalledChange, Record
+from anyconsole.actions.markdown import fenced, inline, table
 from anyconsole.actions.plan import Plan
 from anyconsole.model.table import Cell, Column, Level, Row, clean, duration
 
@@ -63,15 +63,15 @@ def markdown(change: JournalledChange) -> str:
 
 
 def _lines(change: JournalledChange) -> Iterator[str]:
-    yield f"# {_inline(change.title)}"
+    yield f"# {inline(change.title)}"
     yield ""
-    yield from _table(("", ""), _about(change))
+    yield from table(("", ""), _about(change))
     yield from _plan(change.plan)
     if change.guards:
         yield from _guards(change.guards, change.overrides)
     if change.overrides:
         yield from ("", "## Overrides", "")
-        yield from (f"- **{_inline(name)}**: {_inline(reason)}" for name, reason in change.overrides.items())
+        yield from (f"- **{inline(name)}**: {inline(reason)}" for name, reason in change.overrides.items())
     yield from ("", "## Timeline (UTC)")
     for record in change.records:
         yield from _entry(record)
@@ -81,18 +81,18 @@ def _lines(change: JournalledChange) -> Iterator[str]:
 
 def _about(change: JournalledChange) -> Iterator[tuple[str, str]]:
     who = change.operator
-    key = f" (SSH key {_inline(who.key)})" if who.key else ""
+    key = f" (SSH key {inline(who.key)})" if who.key else ""
     states = {
         RUNNING: "**running**: a console is at it",
         OPEN: "**open**: it was begun and never ended, and whoever began it is gone",
     }
-    words = f": {_inline(change.words)}" if change.words else ""
-    yield "Outcome", states.get(change.outcome, f"**{_inline(change.outcome)}**{words}")
-    yield "Change", _inline(change.id)
-    yield "Profile", _inline(change.profile)
-    yield "Who", f"{_inline(who.user)} on {_inline(who.host)}{key}"
-    yield "Ticket", _inline(change.ticket) or "none"
-    yield "Why", _inline(change.reason) or "no reason given"
+    words = f": {inline(change.words)}" if change.words else ""
+    yield "Outcome", states.get(change.outcome, f"**{inline(change.outcome)}**{words}")
+    yield "Change", inline(change.id)
+    yield "Profile", inline(change.profile)
+    yield "Who", f"{inline(who.user)} on {inline(who.host)}{key}"
+    yield "Ticket", inline(change.ticket) or "none"
+    yield "Why", inline(change.reason) or "no reason given"
     yield "Opened", f"{_time(change.opened_at)} UTC"
     if change.closed_at is not None:
         yield "Closed", f"{_time(change.closed_at)} UTC, after {duration(change.closed_at - change.opened_at)}"
@@ -102,15 +102,15 @@ def _plan(plan: Plan) -> Iterator[str]:
     yield from ("", "## Plan", "")
     yield f"Made {_time(plan.made_at)} UTC."
     for remark in plan.missing:
-        yield from ("", f"Note: {_inline(remark)}")
+        yield from ("", f"Note: {inline(remark)}")
     for number, step in enumerate(plan.steps, start=1):
-        yield from ("", f"### Step {number}: {_inline(step.host)}, {_inline(step.title)}", "")
+        yield from ("", f"### Step {number}: {inline(step.host)}, {inline(step.title)}", "")
         yield f"Unconfirmed, the node takes it back by itself after {step.hold} s."
         if step.waits_for:
-            yield f"Waits for: {_inline(step.waits_for)}."
+            yield f"Waits for: {inline(step.waits_for)}."
         if step.changes:
             yield ""
-            yield from _table(
+            yield from table(
                 ("Tenant", "Prefix", "Session", "Peer", "Before", "After", "Exported then"),
                 ((c.tenant, c.prefix, c.session, c.peer, c.before, c.after, c.exported) for c in step.changes),
                 escaped=False,
@@ -118,7 +118,7 @@ def _plan(plan: Plan) -> Iterator[str]:
         for title, texts in (("Proof", step.proof), ("Undo, once confirmed", step.undo)):
             if texts:
                 yield from ("", f"{title}:", "")
-                yield from _fenced("\n".join(texts))
+                yield from fenced("\n".join(texts))
     if not plan.steps and plan.action:
         yield from ("", "Nothing to change: every announcement was as wanted already.")
 
@@ -126,7 +126,7 @@ def _plan(plan: Plan) -> Iterator[str]:
 def _guards(guards: Iterable[GuardVerdict], overrides: Mapping[str, str]) -> Iterator[str]:
     yield from ("", "## Guards", "")
     rows = ((g.name, g.outcome.upper(), g.numbers, "overridden" if g.name in overrides else "") for g in guards)
-    yield from _table(("Guard", "Verdict", "Numbers", ""), rows, escaped=False)
+    yield from table(("Guard", "Verdict", "Numbers", ""), rows, escaped=False)
 
 
 # --- the timeline
@@ -147,13 +147,13 @@ def _entry(record: Record) -> Iterator[str]:
         what = f"step {_counted(number)}, {host}: {event}"
     plain = {k: v for k, v in fields.items() if not _is_block(k, v)}
     said = "".join(
-        f"; {_inline(k.replace('_', ' '))}: {_inline(_words(v))}" for k, v in plain.items() if v not in (None, "")
+        f"; {inline(k.replace('_', ' '))}: {inline(_words(v))}" for k, v in plain.items() if v not in (None, "")
     )
-    yield from ("", f"**{_time(record.at, '%Y-%m-%d %H:%M:%S')}** {_inline(what)}{said}")
+    yield from ("", f"**{_time(record.at, '%Y-%m-%d %H:%M:%S')}** {inline(what)}{said}")
     for name, value in fields.items():
         if name not in plain and value:
-            yield from ("", f"{_inline(name)}:".capitalize(), "")
-            yield from _fenced(_block(value), "" if name == "output" else "sh" if name in _CODE else "")
+            yield from ("", f"{inline(name)}:".capitalize(), "")
+            yield from fenced(_block(value), "" if name == "output" else "sh" if name in _CODE else "")
 
 
 def _is_block(name: str, value: object) -> bool:
@@ -219,7 +219,7 @@ def _verification(change: JournalledChange) -> Iterator[str]:
             rows.append((number, hosts[number], layer, required, seen, after, str(proof.get("words", ""))))
     if rows:
         yield from ("", "## Verification", "")
-        yield from _table(("Step", "Node", "Layer", "Required", "Seen", "After", "Words"), rows, escaped=False)
+        yield from table(("Step", "Node", "Layer", "Required", "Seen", "After", "Words"), rows, escaped=False)
 
 
 def _scripts_not_run(change: JournalledChange) -> Iterator[str]:
@@ -230,7 +230,7 @@ def _scripts_not_run(change: JournalledChange) -> Iterator[str]:
         if isinstance(r.fields.get("script"), str)
     }
     rest = [
-        (f"Step {index + 1}, {_inline(step.host)}, {name}:", script)
+        (f"Step {index + 1}, {inline(step.host)}, {name}:", script)
         for index, step in enumerate(change.plan.steps)
         for name, script in (("apply", step.apply), ("confirm", step.confirm), ("revert", step.revert))
         if (index, script) not in ran
@@ -239,42 +239,12 @@ def _scripts_not_run(change: JournalledChange) -> Iterator[str]:
         yield from ("", "## Scripts that were not run")
     for title, script in rest:
         yield from ("", title, "")
-        yield from _fenced(script, "sh")
+        yield from fenced(script, "sh")
 
 
 def _counted(index: object) -> str:
     """Steps are counted from 0 in records, from 1 for people."""
     return str(index + 1) if isinstance(index, int) else "?"
-
-
-# --- Markdown
-
-# An underscore within a word is no emphasis, and names are full of them.
-_SPECIAL: Final = re.compile(r"[\\`*\[\]<>|&~#]|(?<![^\W_])_|_(?![^\W_])")
-
-
-def _inline(text: str) -> str:
-    """Any text as plain words of a line."""
-    return _SPECIAL.sub(r"\\\g<0>", " ".join(clean(text, len(text)).split()))
-
-
-def _fenced(text: str, language: str = "") -> Iterator[str]:
-    """Any text as a code block: its fence is longer than every run of backticks in it."""
-    longest = max(map(len, re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    yield fence + language
-    yield from (
-        clean(line, len(line)) if not line.isprintable() else line
-        for line in text.expandtabs(4).rstrip("\n").split("\n")
-    )
-    yield fence
-
-
-def _table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, escaped: bool = True) -> Iterator[str]:
-    yield f"| {' | '.join(titles)} |"
-    yield f"|{' --- |' * len(titles)}"
-    for row in rows:
-        yield f"| {' | '.join(row if escaped else map(_inline, row))} |"
 
 
 def _time(at: float, form: str = "%Y-%m-%d %H:%M:%S") -> str:

@@ -316,8 +316,33 @@ class PeerRoute(Fact, frozen=True, kw_only=True, tag="peer_route"):
         return (self.kind, self.node, self.prefix)
 
 
+class Capacity(Fact, frozen=True, kw_only=True, tag="capacity"):
+    """What an instance was measured to answer (queries/s), when (epoch seconds) and how. It never goes stale: its age is told."""
+
+    kind: ClassVar[str] = "capacity"
+
+    tenant: str
+    qps: float
+    measured_at: float
+    how: str = ""
+
+    @property
+    def key(self) -> Key:
+        """One per tenant and node."""
+        return (self.kind, self.node, self.tenant)
+
+
 Observation: TypeAlias = (
-    Link | HostHealth | SpeakerStatus | SessionStatus | Export | InstanceStatus | QueryRates | Answer | PeerRoute
+    Link
+    | HostHealth
+    | SpeakerStatus
+    | SessionStatus
+    | Export
+    | InstanceStatus
+    | QueryRates
+    | Answer
+    | PeerRoute
+    | Capacity
 )
 
 

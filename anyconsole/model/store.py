@@ -16,6 +16,7 @@ import msgspec
 from anyconsole.model.facts import (
     Answer,
     Beat,
+    Capacity,
     Export,
     Gone,
     HostHealth,
@@ -175,6 +176,10 @@ class FleetStore:
     def peer_route(self, glass: str, prefix: str) -> PeerRoute | None:
         """What a looking glass has for `prefix`."""
         return self._typed(PeerRoute, (PeerRoute.kind, glass, prefix))
+
+    def capacity(self, node: str, tenant: str) -> Capacity | None:
+        """What an instance was measured to answer, None if it never was."""
+        return self._typed(Capacity, (Capacity.kind, node, tenant))
 
     def _typed(self, kind: type[_F], key: Key) -> _F | None:
         fact = self._facts.get(key)

@@ -8,6 +8,7 @@ from typing import TypeGuard
 from anyconsole.model import verdicts
 from anyconsole.model.facts import (
     Answer,
+    Capacity,
     Export,
     HostHealth,
     InstanceStatus,
@@ -28,11 +29,11 @@ from anyconsole.tui.widgets.text_view import Line
 
 __all__ = ["describe", "facts_about"]
 
-_KINDS = (Link, HostHealth, SpeakerStatus, SessionStatus, InstanceStatus, Answer, QueryRates, Export, PeerRoute)
+_KINDS = (Link, HostHealth, SpeakerStatus, SessionStatus, InstanceStatus, Answer, QueryRates, Capacity, Export, PeerRoute)
 _OMITTED = frozenset({"node", "section", "at"})
 _SIZES = frozenset({"mem_total", "mem_available", "rss"})
 _SPANS = frozenset({"uptime"})
-_TIMES = frozenset({"since", "retry_at"})
+_TIMES = frozenset({"since", "retry_at", "measured_at"})
 
 
 def describe(store: FleetStore, view: View | None, key: Key, now: float, glyphs: Glyphs) -> list[Line]:
@@ -83,7 +84,7 @@ def _is_about(inventory: Inventory, fact: Observation, scope: Scope) -> bool:
             return not scope.tenant
         case SessionStatus(session=session):
             return session == scope.session if scope.session else not scope.tenant
-        case InstanceStatus(tenant=tenant) | QueryRates(tenant=tenant):
+        case InstanceStatus(tenant=tenant) | QueryRates(tenant=tenant) | Capacity(tenant=tenant):
             return tenant == scope.tenant if scope.tenant else not scope.session
         case Answer(tenant=tenant, address=address):
             if scope.prefix:
