@@ -17,7 +17,8 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
-from anyconsole.actions.guards import GuardVerdict, evaluate
+from anyconsole.actions.guards import GuardVerdict
+from anyconsole.actions.judge import judge
 from anyconsole.actions.plan import Plan, document, render
 from anyconsole.actions.run import Outcome, Question, Run, StepState
 from anyconsole.actions.runner import Runner, refusal_outcome
@@ -60,7 +61,7 @@ def run_plan(inventory: Inventory, args: argparse.Namespace, action: str, reques
 async def _run_plan(inventory: Inventory, args: argparse.Namespace, action: str, request: msgspec.Struct) -> int:
     async with looked_at(inventory, args.wait) as engine:
         plan = engine.changes.plan(action, msgspec.json.encode(request))
-        guards = evaluate(engine.store, plan.changes, time.time(), repairs=plan.repairs)
+        guards = judge(engine.store, plan, time.time())
         if args.plan or plan.missing or not plan.steps:
             _print(args, plan, guards, None)
             return Outcome.NO_EVIDENCE.exit_code if plan.missing else _refusal(guards, {}).exit_code

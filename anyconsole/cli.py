@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_drain(commands)
     _add_drift(commands)
     _add_journal(commands)
+    _add_loadtest(commands)
     from anyconsole.lab import command as lab_command  # noqa: PLC0415 - both are light, and their words are theirs to say
     from anyconsole.profile import command as profile_command  # noqa: PLC0415
 
@@ -189,6 +191,130 @@ def _add_journal(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     export.add_argument("--output", choices=("markdown", "json"), default="markdown", help="default: markdown")
 
 
+def _add_loadtest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    loadtest = commands.add_parser(
+        "loadtest",
+        help="measure what name servers answer, and what was measured",
+        description="Load tests of the targets that the profile lists, and the results of those made on this machine, by this user.",
+    )
+    verbs = loadtest.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+    _add_loadtest_run(verbs)
+    listed = verbs.add_parser("list", help="the load tests, the newest first")
+    for name, what in (
+        ("target", "of this target"),
+        ("node", "on this node"),
+        ("tenant", "of this tenant"),
+        ("verdict", "that ended so: ok, >=cap, aborted, ..."),
+        ("operator", "by this operator, as user@host"),
+        ("pair", "made to be compared, by the id of the pair"),
+    ):
+        listed.add_argument(f"--{name}", default="", metavar="NAME", help=f"only those {what}")
+    listed.add_argument("--kind", default="", choices=("virtual", "bare"), help="only of this kind of stack")
+    listed.add_argument(
+        "--purpose", default="", choices=("search", "fixed", "ramp", "soak"), help="only for this purpose"
+    )
+    listed.add_argument("--since", type=_day, metavar="YYYY-MM-DD", help="only from this day on (UTC)")
+    listed.add_argument("--limit", type=_count, metavar="N", help="N at most (default: all)")
+    run = "its id, the last part of it, or a file; default: the last"
+    show = verbs.add_parser("show", help="all of one: the result, what limited it, the conditions, every trial")
+    show.add_argument("run", nargs="?", metavar="RUN", help=run)
+    show.set_defaults(file=None)
+    compare = verbs.add_parser(
+        "compare",
+        help="two sets side by side",
+        description="Two sets of load tests side by side. Exit 1 if their conditions forbid a ratio: the sheet says which.",
+    )
+    compare.add_argument("a", nargs="?", metavar="A", help="runs, joined by commas")
+    compare.add_argument("b", nargs="?", metavar="B", help="runs, joined by commas")
+    compare.add_argument("--pair", default="", metavar="ID", help="both sides of this pair, instead of A and B")
+    compare.set_defaults(file=None)
+    for parser in (listed, show, compare):
+        parser.add_argument("--output", choices=_FORMATS, default="table", help="default: table")
+    export = verbs.add_parser("export", help="one run or a comparison as a report, a chart, or the record itself")
+    export.add_argument("run", nargs="?", metavar="RUN", help=run)
+    export.add_argument("--against", metavar="B", help="compare RUN with these, joined by commas")
+    formats = ("markdown", "json", "csv", "jsonl", "svg", "png")
+    export.add_argument("--output", choices=formats, default="markdown", help="default: markdown; jsonl is the record")
+    export.add_argument("--file", metavar="FILE", help="default: standard output")
+
+
+def _add_loadtest_run(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser(
+        "run",
+        help="find the highest rate at which at most 1.0 %% is lost, or offer one rate",
+        description="Load test targets of the profile, one after the other, from its generators. Exit codes are those of drain; "
+        "0 says that it was carried out, the result says what was found.",
+    )
+    for name, what in (
+        ("target", "a target"),
+        ("node", "the targets on a node"),
+        ("tenant", "the targets of a tenant"),
+    ):
+        parser.add_argument(
+            f"--{name}", action="append", default=[], metavar="NAME", help=f"{what} of the profile; may be repeated"
+        )
+    parser.add_argument(
+        "--generator",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="from this generator; may be repeated; default: all",
+    )
+    parser.add_argument(
+        "--purpose", choices=("search", "fixed", "ramp", "soak"), default="search", help="default: search"
+    )
+    parser.add_argument("--family", choices=("4", "6"), default="", help="default: the target's first address")
+    parser.add_argument(
+        "--rate", type=_rate, default=0.0, metavar="QPS", help="of a fixed run or a soak, or where a ramp ends"
+    )
+    parser.add_argument("--seconds", type=_rate, default=0.0, metavar="S", help="how long (not for a search)")
+    parser.add_argument("--cap", type=_rate, default=0.0, metavar="QPS", help="never faster than this")
+    parser.add_argument(
+        "--loss", type=_percent, metavar="PERCENT", help="that may be lost (default: the profile's, 1.0)"
+    )
+    parser.add_argument(
+        "--width", type=_percent, metavar="PERCENT", help="of the interval that is found (default: 1.0)"
+    )
+    parser.add_argument("--flows", type=_count, default=256, metavar="N", help="sockets that ask (default: 256)")
+    parser.add_argument(
+        "--queries", default="", metavar="FILE", help="lines of NAME TYPE, a .pcap or a .dnstap; default: from the zone"
+    )
+    parser.add_argument("--pair", default="", metavar="ID", help="joins runs that are to be compared")
+    parser.add_argument("--force-prod", action="store_true", help="a production target, at a fixed rate")
+    parser.add_argument(
+        "--window", type=_duration, default=0.0, metavar="30m", help="how long from now it may be loaded"
+    )
+    parser.add_argument("--second", default="", metavar="NAME", help="who else has seen this plan")
+    _add_change(parser)
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1e8:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number, more than 0")
+    return value
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 50:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number of percent, as 1.0")
+    return value / 100
+
+
+def _day(text: str) -> float:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a day, as 2026-11-23") from None
+
+
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text)):
         raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number, at least 1")
@@ -269,6 +395,11 @@ def _run(args: argparse.Namespace) -> int:
         from anyconsole import journal_command  # noqa: PLC0415
 
         return journal_command.run(inventory, args)
+
+    if args.command == "loadtest":
+        from anyconsole import loadtest_command  # noqa: PLC0415
+
+        return loadtest_command.run(inventory, args)
 
     from anyconsole import headless  # noqa: PLC0415
 

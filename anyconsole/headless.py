@@ -77,6 +77,8 @@ def is_settled(store: FleetStore, now: float) -> bool:
     vantages = [v for v in fleet.vantages if not _is_out_of_reach(store, v.name)]
     if not all(_has_looked(store, glass) for glass in fleet.looking_glasses):
         return False
+    if not all(_is_out_of_reach(store, g.name) or _is_live(store, g.name) for g in fleet.generators):
+        return False
     if any(verdicts.instance(store, n, i, now).verdict is Verdict.UNKNOWN for n in nodes for i in n.instances):
         return False
     if any(
@@ -93,6 +95,11 @@ def is_settled(store: FleetStore, now: float) -> bool:
         for name, tenant in asked
         for address in tenant.addresses
     )
+
+
+def _is_live(store: FleetStore, host: str) -> bool:
+    link = store.link(host)
+    return link is not None and link.state is LinkState.LIVE
 
 
 def _has_looked(store: FleetStore, glass: LookingGlass) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from anyconsole.actions.guards import Change, GuardVerdict, evaluate
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.actions.run import Proof
 from anyconsole.actions.runner import Gate, Standing
+from anyconsole.errors import AnyconsoleError
 from anyconsole.model import verdicts
 from anyconsole.model.facts import Exported, SessionState
 from anyconsole.model.inventory import family_of
@@ -249,6 +250,12 @@ class Draining:
             return Proof(layer="traffic", met=rate > limit or None, words=words)
         is_open = rate >= limit and self._serves_elsewhere(step, now)
         return Proof(layer="traffic", met=None if is_open else rate < limit, words=words)
+
+    # --- a step that leaves nothing behind
+
+    async def perform(self, step: Step, say: Callable[[str], None]) -> str:  # noqa: ARG002
+        """Raises AnyconsoleError: every step of a drain leaves something behind, and is confirmed."""
+        raise AnyconsoleError(f"{step.title}: this plan has no confirmation, so it is no drain of this console's")
 
     # --- where it stands
 

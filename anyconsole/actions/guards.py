@@ -16,6 +16,7 @@ from anyconsole.model.drain_state import disabled_words, file_drift
 from anyconsole.model.facts import Exported, SessionState
 from anyconsole.model.inventory import NodeSpec
 from anyconsole.model.store import FleetStore
+from anyconsole.model.table import duration
 from anyconsole.model.verdicts import Intent, Verdict
 
 __all__ = ["Change", "GuardVerdict", "Outcome", "Repair", "evaluate"]
@@ -102,7 +103,7 @@ def evaluate(
             _sessions(store, restored, raised, now),
             _serials(store, restored, now),
             _clock(store, places, now),
-            _capacity(store, changes, now),
+            _capacity(fleet, changes),
         ]
     return verdicts_
 
@@ -360,17 +361,38 @@ def _clock(store: FleetStore, places: Collection[_Place], now: float) -> GuardVe
     return GuardVerdict(name="clock", outcome=Outcome.OK, numbers="the clocks of the nodes concerned are right")
 
 
-def _capacity(store: FleetStore, changes: Sequence[Change], now: float) -> GuardVerdict:
-    """No capacity has been measured yet, so the load that moves is told and a human decides."""
-    moved = 0.0
-    leaving = (c for c in changes if c.after is not Intent.SERVE and c.before is not Intent.HARD)
+def _capacity(fleet: _Fleet, changes: Sequence[Change]) -> GuardVerdict:
+    """Worst case: all the load that a tenant's nodes lose lands on one of those that remain."""
+    store, now = fleet.store, fleet.now
+    leaving = [c for c in changes if c.after is not Intent.SERVE and c.before is not Intent.HARD]
+    moved: dict[str, float] = {}
     for node, tenant in dict.fromkeys((c.node, c.tenant) for c in leaving):
         rates = store.qps(node, tenant, now)
-        moved += rates.qps if rates is not None else 0.0
-    if not moved:
+        moved[tenant] = moved.get(tenant, 0.0) + (rates.qps if rates is not None else 0.0)
+    if not any(moved.values()):
         return GuardVerdict(name="capacity", outcome=Outcome.OK, numbers="no load moves")
+    loads: list[tuple[float, str]] = []
+    unknown: list[str] = []
+    for tenant, rate in moved.items():
+        prefixes = {c.prefix for c in leaving if c.tenant == tenant}
+        others = set[str]().union(*(_serving_nodes(fleet, tenant, p, changes) for p in prefixes))
+        for node in sorted(others - {c.node for c in leaving if c.tenant == tenant}):
+            capacity, rates = store.capacity(node, tenant), store.qps(node, tenant, now)
+            if capacity is None or rates is None:
+                unknown.append(f"{tenant} on {node}")
+                continue
+            load = (rates.qps + rate) / capacity.qps
+            how = f"{capacity.how}, {duration(now - capacity.measured_at)} ago"
+            words = f"{rates.qps + rate:,.0f} q/s are {load:.0%} of what {tenant} on {node} can take ({how})"
+            loads.append((load, words))
     limit = store.inventory.guards.max_load
-    numbers = (
-        f"up to {moved:.0f} q/s move to other nodes; what they can take was never measured (limit {limit:.0%} of it)"
-    )
-    return GuardVerdict(name="capacity", outcome=Outcome.ASK, numbers=numbers)
+    told = f"up to {sum(moved.values()):.0f} q/s move to other nodes"
+    worst, words = max(loads, default=(0.0, ""))
+    if worst > limit:
+        numbers = f"{told}; worst case: {words}, {limit:.0%} are allowed"
+        return GuardVerdict(name="capacity", outcome=Outcome.REFUSE, numbers=numbers)
+    if unknown or not loads:
+        some = f" ({', '.join(unknown[:3])}{' ...' if len(unknown) > 3 else ''})" if unknown else ""
+        numbers = f"{told}; what they can take was never measured{some}, {limit:.0%} of it are allowed"
+        return GuardVerdict(name="capacity", outcome=Outcome.ASK, numbers=numbers)
+    return GuardVerdict(name="capacity", outcome=Outcome.OK, numbers=f"{told}; worst case: {words}")

@@ -21,9 +21,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     `apply` makes the change unconfirmed: the host takes it back by itself after `hold` seconds. `confirm` makes it stay, `revert` takes
     it back at once; all three are POSIX sh. `diff` is what becomes different on the host, in the words of its configuration.
-    `waits_for` says what must be true before it may begin, "" for nothing; `estimate` how long it took here before; `undo` how to take
-    it back once it is confirmed. `serial` is the number by which the host tells that the step is in effect, `serial_before` the one it
-    tells until then.
+    A step without `confirm` changes nothing that would have to stay: it ends by itself `hold` seconds after its console does.
+    `about` says what else there is to know before it begins, `waits_for` what must be true before it may, "" for nothing; `estimate` how
+    long it took here before; `undo` how to take it back once it is confirmed. `serial` is the number by which the host tells that the
+    step is in effect, `serial_before` the one it tells until then.
     """
 
     host: str
@@ -34,6 +35,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     revert: str
     hold: int
     diff: str = ""
+    about: tuple[str, ...] = ()
     serial: int = 0
     serial_before: int = 0
     waits_for: str = ""
@@ -99,8 +101,12 @@ def _lines(plan: Plan, guards: Sequence[GuardVerdict]) -> Iterator[str]:
             where = f"{change.tenant} {change.prefix} on {change.session} ({change.peer})"
             yield f"   {where}: {change.before} -> {change.after}, now {change.exported}"
         yield from (f"   diff  {line}" for line in step.diff.splitlines())
+        yield from (f"   {line}" for line in step.about)
         yield from (f"   proof {proof}" for proof in step.proof)
-        yield f"   undo  by itself after {step.hold} s, unless it is confirmed"
+        if step.confirm:
+            yield f"   undo  by itself after {step.hold} s, unless it is confirmed"
+        else:
+            yield f"   ends  by itself {step.hold} s after this console, if it isn't stopped before"
         yield from (f"   undo  {way}" for way in step.undo)
     if not plan.steps and not plan.missing:
         yield ""
@@ -111,7 +117,8 @@ def _lines(plan: Plan, guards: Sequence[GuardVerdict]) -> Iterator[str]:
         override = " (can be overridden with a reason)" if guard.refuses and guard.overridable else ""
         yield f"  {guard.outcome.upper():<8} {guard.name}: {guard.numbers}{override}"
     for number, step in enumerate(plan.steps, start=1):
-        for name, script in (("apply", step.apply), ("confirm", step.confirm), ("revert", step.revert)):
+        scripts = (("apply", step.apply), ("confirm", step.confirm), ("revert", step.revert))
+        for name, script in scripts if step.confirm else scripts[:1]:
             yield ""
             yield f"SCRIPT {number} {name}, on {step.host}"
             yield from (f"  {line}" for line in script.splitlines())

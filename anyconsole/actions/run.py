@@ -21,18 +21,23 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StepState(StrEnum):
-    """Where a step is. APPLYING to CONFIRMING are the time in which the node would take it back by itself."""
+    """Where a step is. APPLYING to CONFIRMING are the time in which the node would take it back by itself.
+
+    PERFORMING is what a step does that leaves nothing behind.
+    """
 
     WAITING = "waiting"
     CHECKING = "checking guards"
     APPLYING = "applying"
     VERIFYING = "verifying"
     CONFIRMING = "confirming"
+    PERFORMING = "running"
     DONE = "done"
     REVERTING = "taking back"
     REVERTED = "taken back"
     REFUSED = "refused"
     FAILED = "failed"
+    CANCELLED = "cancelled"
     SKIPPED = "not begun"
     UNKNOWN = "unknown"
 

@@ -1,5 +1,7 @@
 """Carries out a plan: gate, guards, journal, apply unconfirmed, prove, look at the fleet again, confirm; else take it back.
 
+A step that leaves nothing behind has nothing to confirm: its action performs it, from the guards' word until it is over.
+
 It knows nothing of drains: what must be waited for, guarded and proved is the `Action`'s to say, hosts are reached through `Hands`.
 Whatever fails, the host takes back by itself what was not confirmed; nothing here has to succeed for that.
 """
@@ -113,6 +115,13 @@ class Action(Protocol):
     def standing(self, step: Step, now: float) -> Standing:
         """Where the step's host is."""
 
+    async def perform(self, step: Step, say: Callable[[str], None]) -> str:
+        """Do a step that has no `confirm`; returns how it ended. `say` shows what it is doing. Cancelled: ends it at once.
+
+        Raises:
+            AnyconsoleError: It failed, or had to be ended.
+        """
+
 
 class _Stopped(Exception):  # noqa: N818 - a way out of a step, told apart by its fields
     """A step came to its end without being done."""
@@ -169,6 +178,12 @@ class Runner:
 
     # --- from outside
 
+    def leave(self) -> None:
+        """Nobody is there any more: questions get their default, and what leaves nothing behind ends at once."""
+        self.is_unattended = True
+        if not any(step.confirm for step in self.run.plan.steps):
+            self.cancel()
+
     def cancel(self) -> None:
         """Take back what is unconfirmed and begin nothing more. What is confirmed stays."""
         if self.run.state is not RunState.ENDED and not self._cancelled.is_set():
@@ -211,7 +226,9 @@ class Runner:
         states = [step.state for step in self.run.steps]
         done = states.count(StepState.DONE)
         if self._failure is None and done == len(states):
-            return Outcome.DONE, f"{done} of {done} steps done and confirmed"
+            if any(step.confirm for step in self.run.plan.steps):
+                return Outcome.DONE, f"{done} of {done} steps done and confirmed"
+            return Outcome.DONE, "; ".join(step.words for step in self.run.steps)
         failure = self._failure or _Stopped(StepState.SKIPPED, "cancelled", Outcome.STOPPED)
         outcome = failure.outcome
         if outcome in (Outcome.FAILED, Outcome.ROLLED_BACK, Outcome.STOPPED):
@@ -272,6 +289,9 @@ class Runner:
         except JournalError as error:
             raise _Stopped(StepState.FAILED, f"not begun: {error}", Outcome.FAILED) from error
         began = self._clock()
+        if not step.confirm:
+            await self._perform(i, step, began)
+            return
         self._set(i, StepState.APPLYING, began_at=began, reverts_at=began + step.hold)
         try:
             lost = await self._command(i, "applied", step.apply)
@@ -341,6 +361,33 @@ class Runner:
             words = "; ".join(f"{g.name}: {g.numbers}" for g in refused)
             self._set(i, StepState.REFUSED, words=words)
             raise _Stopped(StepState.REFUSED, words, refusal_outcome(refused))
+
+    # --- instead of all that follows
+
+    async def _perform(self, i: int, step: Step, began: float) -> None:
+        """Let the action do it, until it is over or cancelled."""
+        self._set(i, StepState.PERFORMING, began_at=began)
+        performing = asyncio.create_task(
+            self._action.perform(step, lambda words: self._set(i, StepState.PERFORMING, words=words)),
+            name=f"perform {step.title}",
+        )
+        cancelled = asyncio.create_task(self._cancelled.wait(), name="cancelled")
+        try:
+            await asyncio.wait((performing, cancelled), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            cancelled.cancel()
+            performing.cancel()  # of no effect where it is over
+        await asyncio.wait((performing,))
+        if performing.cancelled():
+            await self._note(i, "ended", words="cancelled")
+            raise _Stopped(StepState.CANCELLED, "cancelled", Outcome.STOPPED)
+        error = performing.exception()
+        if isinstance(error, AnyconsoleError):
+            await self._note(i, "failed", words=str(error))
+            raise _Stopped(StepState.FAILED, str(error), Outcome.FAILED)
+        words = performing.result()
+        self._set(i, StepState.DONE, words=words, ended_at=self._clock())
+        await self._note(i, "done", words=words)
 
     # --- in between
 

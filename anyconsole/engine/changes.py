@@ -10,19 +10,26 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
-from anyconsole.actions import drain, drift
+from anyconsole.actions import drain, drift, load_test
 from anyconsole.actions.draining import Draining
 from anyconsole.actions.guards import GuardVerdict
 from anyconsole.actions.journal import Journal, journal_of
 from anyconsole.actions.journal_record import OPEN, ChangeSummary, Estimates, JournalledChange, durations, summary
 from anyconsole.actions.journal_report import markdown
+from anyconsole.actions.load_files import runs_folder
+from anyconsole.actions.load_index import LoadIndex
+from anyconsole.actions.load_rig import LoadHands
+from anyconsole.actions.load_testing import LoadTesting
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.actions.run import Operator, Run, RunState
 from anyconsole.actions.runner import Action, Hands, Runner, Standing
 from anyconsole.errors import AnyconsoleError
+from anyconsole.model.facts import Capacity
+from anyconsole.model.load_view import LoadView
 from anyconsole.model.store import FleetStore
 from anyconsole.model.table import clock as time_of_day
 
@@ -38,13 +45,17 @@ _JOURNAL_EVERY = 5.0
 """Seconds between two looks for what other consoles of this user wrote."""
 
 
+class AllHands(Hands, LoadHands, Protocol):
+    """How actions reach and touch hosts."""
+
+
 class Changes:
     """What this console changes, has changed, and may change. Everything that mutates goes through `start`."""
 
     def __init__(
         self,
         store: FleetStore,
-        hands: Hands,
+        hands: AllHands,
         operator_key: Callable[[str], str],
         woken: Callable[[], None],
         clock: Callable[[], float] = time.time,
@@ -59,6 +70,9 @@ class Changes:
         self._tasks: dict[str, asyncio.Task[Run]] = {}
         self._armed_until = 0.0 if store.inventory.read_only else math.inf
         self._new_runs: dict[str, Run] = {}
+        self._load_tests: dict[str, LoadTesting] = {}
+        self._measured = asyncio.Event()
+        self._new_loads: dict[tuple[str, str], LoadView] = {}
         self._summaries: list[ChangeSummary] = []
         self._told: list[ChangeSummary] | None = None
         self._estimates: Estimates = {}
@@ -103,10 +117,15 @@ class Changes:
                 settled = msgspec.json.decode(request, type=drift.DriftRequest)
                 settled = msgspec.structs.replace(settled, operator=operator)
                 return drift.make_plan(self._store, settled, now, self._estimates)
+            case "loadtest":
+                asked = msgspec.json.decode(request, type=load_test.LoadRequest)
+                return load_test.make_plan(self._store, msgspec.structs.replace(asked, operator=operator), now)
         raise AnyconsoleError(f"there is no action {action!r}")
 
-    def action_of(self, plan: Plan) -> Action:
-        """The action of a plan, from now on. Drift is settled by drain steps."""
+    def action_of(self, plan: Plan, change: str = "") -> Action:
+        """The action of a plan, from now on, as this change in the journal. Drift is settled by drain steps."""
+        if plan.action == "loadtest":
+            return LoadTesting(self._store, plan, self._hands, self._loaded, change=change, clock=self._clock)
         return Draining(self._store, plan, self._clock())
 
     async def start(
@@ -145,9 +164,10 @@ class Changes:
         )
         journal = await asyncio.to_thread(lambda: self._journal().open_change(run))
         run = msgspec.structs.replace(run, id=journal.id)
-        runner = Runner(
-            run, self.action_of(plan), self._hands, journal, self._changed, parallel=parallel, clock=self._clock
-        )
+        action = self.action_of(plan, run.id)
+        runner = Runner(run, action, self._hands, journal, self._changed, parallel=parallel, clock=self._clock)
+        if isinstance(action, LoadTesting):
+            self._load_tests[run.id] = action
         runner.is_unattended = self._is_unattended
         self._runners[run.id] = runner
         task = asyncio.create_task(runner.carry_out(), name=f"run {run.id}")
@@ -160,8 +180,35 @@ class Changes:
         self._new_runs[run.id] = run
         self._woken()
 
+    def _loaded(self, view: LoadView) -> None:
+        self._new_loads[view.run, view.target] = view
+        self._woken()
+
+    def adjust(self, run_id: str, factor: float) -> float:
+        """Change the rate of a fixed load test that runs; returns the new one. Raises AnyconsoleError."""
+        if run_id not in self._load_tests:
+            raise AnyconsoleError(f"there is no load test {run_id!r} running in this console")
+        return self._load_tests[run_id].adjust(factor)
+
+    async def follow_capacities(self, emit: Callable[[Sequence[Capacity]], None]) -> None:
+        """Tell what this user's load tests have measured, now and after each of them."""
+        while True:
+            self._measured.clear()
+            try:
+                emit(await asyncio.to_thread(self._capacities))
+            except (OSError, AnyconsoleError) as error:
+                _log.warning("load tests: %s", error)  # then no capacity is known, and the guard says so
+            await self._measured.wait()
+
+    def _capacities(self) -> list[Capacity]:
+        known = {(node.name, i.tenant) for node in self._store.inventory.nodes for i in node.instances}
+        index = LoadIndex(runs_folder(self._store.inventory))
+        return [c for c in index.capacities(self._clock()) if (c.node, c.tenant) in known]
+
     def _ended(self, run_id: str) -> None:
         self._tasks.pop(run_id, None)
+        if self._load_tests.pop(run_id, None) is not None:
+            self._measured.set()
         ended = [name for name, runner in self._runners.items() if runner.run.state is RunState.ENDED]
         for name in ended[:-_RUNS_KEPT]:
             del self._runners[name]
@@ -188,7 +235,7 @@ class Changes:
         """The screen is gone: bring every run to its end. Questions are answered with what is safe."""
         self._is_unattended = True
         for runner in self._runners.values():
-            runner.is_unattended = True
+            runner.leave()
         if self._tasks:
             _log.info("the screen is gone, %d changes go on to their end", len(self._tasks))
             await asyncio.wait(set(self._tasks.values()))
@@ -252,6 +299,11 @@ class Changes:
         return "\n".join(f"{step.host} {step.title}: {told}" for step, told in zip(steps, standings, strict=True))
 
     # --- for the screen
+
+    def take_loads(self) -> list[LoadView]:
+        """Load tests that changed since the last call, each as it is now."""
+        loads, self._new_loads = list(self._new_loads.values()), {}
+        return loads
 
     def take_news(self) -> tuple[list[Run], list[ChangeSummary] | None]:
         """Runs that changed since the last call, and the journal's summaries if they did."""

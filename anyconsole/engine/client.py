@@ -27,6 +27,7 @@ from anyconsole.engine import frames
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model.events import Event
 from anyconsole.model.inventory import Inventory
+from anyconsole.model.load_view import LoadView
 from anyconsole.model.store import ChangeSet, FleetStore
 
 __all__ = ["EngineClient", "EngineError", "EngineState"]
@@ -65,6 +66,7 @@ class EngineClient:
         self.state_detail = ""
         self.lag = 0.0
         self.runs: dict[str, Run] = {}
+        self.loads: dict[tuple[str, str], LoadView] = {}
         self.changes: Sequence[ChangeSummary] = ()
         self.armed_until = 0.0
         self.pid: int | None = None
@@ -185,6 +187,7 @@ class EngineClient:
                 self.lag = lag
                 self.events.extend(events)
                 self.runs.update((run.id, run) for run in frame.runs)
+                self.loads.update(((view.run, view.target), view) for view in frame.loads)
                 self.armed_until = frame.armed_until
                 if frame.changes is not None:
                     self.changes = frame.changes

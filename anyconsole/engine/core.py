@@ -10,10 +10,12 @@ import json
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 
 import msgspec
 
 from anyconsole.actions.plan import Plan
+from anyconsole.drivers.load.generator import Channel
 from anyconsole.drivers.prometheus import PrometheusDriver
 from anyconsole.drivers.ssh.argv import shell_argv
 from anyconsole.drivers.ssh.execute import Completed
@@ -77,6 +79,7 @@ class FleetEngine:
                 tasks.create_task(self._fleet.run(), name="ssh fleet")
                 tasks.create_task(self._sweep(), name="sweep")
                 tasks.create_task(self.changes.follow_journal(), name="journal")
+                tasks.create_task(self.changes.follow_capacities(self.take), name="capacities")
                 if self.inventory.prometheus is not None:
                     driver = PrometheusDriver(self.inventory, self.take, self._fleet.open_tunnel)
                     tasks.create_task(driver.run(), name="prometheus")
@@ -156,13 +159,22 @@ class FleetEngine:
         """Look at nodes anew; those whose state, read after this call began, is in the store."""
         return await self._fleet.look(hosts, deadline)
 
+    async def open_channel(self, host: str, program: str) -> Channel:
+        """Start one of the programs of load tests on a host. Raises AnyconsoleError."""
+        return await self._fleet.open_channel(host, program)
+
+    def forward(self, host: str, address: str, port: int) -> AbstractAsyncContextManager[int]:
+        """A port on 127.0.0.1 that leads to an address as `host` sees it. Raises AnyconsoleError."""
+        return self._fleet.forward(host, address, port)
+
     # --- questions
 
     async def ask(self, op: str, args: dict[str, str]) -> str:
         """Answer one question. Raises AnyconsoleError.
 
         Looking: raw (node, section), poke (node), shell (node), plan (action, request), journal (change).
-        Changing: arm (seconds), start (plan, overrides), cancel (run), answer (run, question, answer), acknowledge (change).
+        Changing: arm (seconds), start (plan, overrides), cancel (run), answer (run, question, answer), adjust (run, factor),
+        acknowledge (change).
         """
         match op:
             case "raw":
@@ -187,6 +199,8 @@ class FleetEngine:
             case "cancel":
                 self.changes.runner(args["run"]).cancel()
                 return ""
+            case "adjust":
+                return str(self.changes.adjust(args["run"], float(args["factor"])))
             case "answer":
                 self.changes.runner(args["run"]).answer(int(args["question"]), args["answer"])
                 return ""

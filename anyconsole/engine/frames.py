@@ -12,6 +12,7 @@ from anyconsole.actions.journal_record import ChangeSummary
 from anyconsole.actions.run import Run
 from anyconsole.model.events import Event
 from anyconsole.model.inventory import Inventory
+from anyconsole.model.load_view import LoadView
 from anyconsole.model.store import Update
 
 __all__ = [
@@ -84,6 +85,7 @@ class Delta(msgspec.Struct, frozen=True, tag="delta"):
     runs: list[Run] = []
     changes: list[ChangeSummary] | None = None
     armed_until: float = 0.0
+    loads: list[LoadView] = []
 
 
 class Answer(msgspec.Struct, frozen=True, tag="answer"):

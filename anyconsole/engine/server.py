@@ -52,7 +52,8 @@ class _Session:
                 updates, events = self._engine.drain()
                 runs, changes = self._engine.changes.take_news()
                 armed = self._engine.changes.armed_until
-                if updates or events or runs or changes is not None or armed != armed_until:
+                loads = self._engine.changes.take_loads()
+                if updates or events or runs or loads or changes is not None or armed != armed_until:
                     armed_until = armed
                     delta = frames.Delta(
                         at=time.time(),
@@ -62,6 +63,7 @@ class _Session:
                         runs=runs,
                         changes=changes,
                         armed_until=armed,
+                        loads=loads,
                     )
                     frames.write(self._writer, delta)
                     await self._writer.drain()

@@ -8,7 +8,7 @@ import pytest
 from anyconsole.actions.drain import DrainRequest, Level, make_plan
 from anyconsole.actions.guards import GuardVerdict, Outcome, evaluate
 from anyconsole.model.drain_note import DrainNote
-from anyconsole.model.facts import Beat, Exported, LinkState, SessionState
+from anyconsole.model.facts import Beat, Capacity, Exported, LinkState, SessionState
 from anyconsole.model.store import FleetStore
 from tests.fleet import NOW, healthy_store
 
@@ -212,3 +212,46 @@ def test_a_node_that_could_not_be_looked_at_afresh_counts_as_serving_nothing() -
     }
     assert guards["last announcer"].refuses
     assert "pending" not in guards
+
+
+# --- measured capacity
+
+
+def measured(qps: float, *, but: str = "") -> FleetStore:
+    store = healthy_store()
+    store.apply(
+        Capacity(
+            node=n.name,
+            section="loadtest",
+            at=NOW,
+            tenant=i.tenant,
+            qps=qps,
+            measured_at=NOW - 2 * 86400,
+            how="load test 7f3a",
+        )
+        for n in store.inventory.nodes
+        for i in n.instances
+        if n.name != but
+    )
+    return store
+
+
+def test_measured_capacity_lets_a_drain_pass_and_says_how_it_was_measured() -> None:
+    guard = judge(measured(1000.0), nodes=("fra1",))["capacity"]
+    assert guard.outcome is Outcome.OK
+    assert "24 q/s are 2%" in guard.numbers
+    assert "load test 7f3a, 2d0h ago" in guard.numbers
+
+
+def test_what_would_fill_another_node_is_refused_and_can_be_overridden() -> None:
+    guard = judge(measured(30.0), nodes=("fra1",))["capacity"]
+    assert guard.refuses
+    assert guard.overridable
+    assert "80%" in guard.numbers
+    assert "70% are allowed" in guard.numbers
+
+
+def test_one_node_that_was_never_measured_is_asked_about() -> None:
+    guard = judge(measured(1000.0, but="sin1"), nodes=("fra1",), tenants=("de",))["capacity"]
+    assert guard.outcome is Outcome.ASK
+    assert "de on sin1" in guard.numbers

@@ -60,6 +60,9 @@ class Scripted:
         self.verdicts: Callable[[bool, Collection[str]], list[GuardVerdict]] = lambda _u, _s: []
         self.gates: list[Gate] = []
         self.met: Callable[[Step], bool | None] = lambda _: True
+        self.performed: list[str] = []
+        self.may_end = asyncio.Event()
+        self.fault: Exception | None = None
 
     def witnesses(self, steps: Sequence[Step]) -> set[str]:
         return {step.host for step in steps} | {"other"}
@@ -70,6 +73,14 @@ class Scripted:
         assert steps
         assert now > 0
         return self.verdicts(unconfirmed, unseen)
+
+    async def perform(self, step: Step, say: Callable[[str], None]) -> str:
+        say("at it")
+        self.performed.append(step.host)
+        if self.fault is not None:
+            raise self.fault
+        await self.may_end.wait()
+        return "it is over"
 
     def gate(self, step: Step, now: float) -> Gate:  # noqa: ARG002
         return self.gates.pop(0) if self.gates else Gate(is_open=True)
@@ -104,8 +115,12 @@ class Bench:
         self.action = Scripted(self.node)
         self.seen: list[Run] = []
 
-    def runner(self, *hosts: str, parallel: int = 1, overrides: dict[str, str] | None = None) -> Runner:
+    def runner(
+        self, *hosts: str, parallel: int = 1, overrides: dict[str, str] | None = None, leaves: bool = True
+    ) -> Runner:
         steps = tuple(step(h, i) for i, h in enumerate(hosts, start=1))
+        if not leaves:
+            steps = tuple(msgspec.structs.replace(s, confirm="", revert="") for s in steps)
         plan = Plan(action="test", title="a test", profile="paper", made_at=1.0, reason="to see", steps=steps)
         run = Run(id="", plan=plan, operator=Operator(user="op", host="here"), began_at=1.0, overrides=overrides or {})
         change = self.journal.open_change(run)
@@ -460,3 +475,49 @@ async def test_a_clock_that_jumps_back_can_not_make_a_reverted_change_look_confi
     run = await runner.carry_out()
     assert run.outcome is Outcome.ROLLED_BACK
     assert bench.node.standing["fra1"] is Standing.BEFORE
+
+
+# --- steps that leave nothing behind
+
+
+async def test_what_leaves_nothing_behind_is_performed_by_its_action_after_the_guards(bench: Bench) -> None:
+    bench.action.may_end.set()
+    run = await bench.runner("gen1", leaves=False).carry_out()
+    assert (run.outcome, run.words) == (Outcome.DONE, "it is over")
+    assert bench.events() == ["opened", "applying", "done", "closed"]
+    assert bench.node.ran == []
+
+
+async def test_it_is_not_performed_if_a_guard_refuses(bench: Bench) -> None:
+    bench.action.verdicts = lambda _u, _s: [REFUSAL]
+    assert (await bench.runner("gen1", leaves=False).carry_out()).outcome is Outcome.REFUSED
+    assert bench.action.performed == []
+
+
+@pytest.mark.parametrize("end", [Runner.cancel, Runner.leave])
+async def test_it_ends_at_once_when_cancelled_or_when_nobody_is_there_any_more(
+    bench: Bench, end: Callable[[Runner], None]
+) -> None:
+    runner = bench.runner("gen1", "gen2", leaves=False)
+    task = asyncio.create_task(runner.carry_out())
+    while not bench.action.performed:
+        await asyncio.sleep(0.01)
+    end(runner)
+    run = await asyncio.wait_for(task, 2)
+    assert run.outcome is Outcome.STOPPED
+    assert [s.state for s in run.steps] == [StepState.CANCELLED, StepState.SKIPPED]
+    assert bench.action.performed == ["gen1"]
+    assert bench.outcome == "stopped"
+
+
+async def test_a_change_that_stays_goes_on_when_nobody_is_there(bench: Bench) -> None:
+    runner = bench.runner("fra1")
+    runner.leave()
+    assert (await runner.carry_out()).outcome is Outcome.DONE
+
+
+async def test_what_fails_while_it_is_performed_is_told_and_ends_the_run(bench: Bench) -> None:
+    bench.action.fault = AnyconsoleError("gen1 is gone")
+    run = await bench.runner("gen1", "gen2", leaves=False).carry_out()
+    assert (run.outcome, run.words) == (Outcome.FAILED, "gen1 is gone")
+    assert bench.action.performed == ["gen1"]

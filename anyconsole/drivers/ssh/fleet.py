@@ -21,6 +21,7 @@ from anyconsole.drivers.ssh.fault import Fault, SshError, plain
 from anyconsole.drivers.ssh.feed import Feeds, probe_feeds
 from anyconsole.drivers.ssh.hostkeys import HostKeyBook
 from anyconsole.drivers.ssh.link import Emit, NodeLink, Shared
+from anyconsole.drivers.ssh.load_channel import LoadChannel
 from anyconsole.drivers.ssh.process import DaemonThreads, quiet_libraries, raise_file_limit
 from anyconsole.drivers.ssh.resolve import Resolver
 from anyconsole.drivers.ssh.tunnels import Trouble, Tunnel, Tunnels
@@ -129,6 +130,22 @@ class SshFleet:
         """The comment (else the SHA256 fingerprint) of the key that logged us in to a host; "" where it isn't known."""
         link = self._links.get(node)
         return link.operator_key if link is not None else ""
+
+    async def open_channel(self, host: str, program: str) -> LoadChannel:
+        """Start one of the programs of load tests (agent, watcher, lock) on a host. Raises SshError."""
+        return await LoadChannel.open(self._link(host).connection, program)
+
+    @asynccontextmanager
+    async def forward(self, host: str, address: str, port: int) -> AsyncIterator[int]:
+        """A port on 127.0.0.1 that leads to an address as `host` sees it, while the context lasts. Raises SshError."""
+        try:
+            listener = await self._link(host).connection.forward_local_port("127.0.0.1", 0, address, port)
+        except (OSError, asyncssh.Error) as error:
+            raise SshError(Fault.CHANNEL, f"{host}: no port to forward ({plain(str(error))})") from error
+        try:
+            yield listener.get_port()
+        finally:
+            listener.close()
 
     async def execute(self, node: str, argv: Sequence[str], timeout: float, stdin: bytes = b"") -> Completed:  # noqa: ASYNC109
         """Run one command on a host as the profile's user, through its login shell, each word quoted.

@@ -1,4 +1,4 @@
-"""`D`, `U`, `:adopt` and `:revert`: what would be done, what the guards say of it now, and the only way to have it done.
+"""`D`, `U`, `L`, `:adopt` and `:revert`: what would be done, what the guards say of it now, and the only way to have it done.
 
 The targets are names taken at the key press. What is started is, to the letter, the plan that is shown.
 """
@@ -15,10 +15,10 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.timer import Timer
-from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from anyconsole.actions.guards import GuardVerdict, Outcome, evaluate
+from anyconsole.actions.guards import GuardVerdict, Outcome
+from anyconsole.actions.judge import judge
 from anyconsole.actions.plan import Plan, render
 from anyconsole.engine.client import EngineState
 from anyconsole.errors import AnyconsoleError
@@ -28,18 +28,15 @@ from anyconsole.tui.guard_text import guard_level, guard_parts
 from anyconsole.tui.header import level_style
 from anyconsole.tui.plain_text import plain
 from anyconsole.tui.screens.dialog import Dialog
+from anyconsole.tui.screens.plan_form import form_of, row
 from anyconsole.tui.targets import Targets, Wish, request_text
-from anyconsole.tui.widgets.form import Choice, Field, Push, Tick
+from anyconsole.tui.widgets.form import Field, Push, Tick
 from anyconsole.tui.widgets.text_view import Line, TextView
 
 if TYPE_CHECKING:
     from anyconsole.tui.app import ConsoleApp
 
 __all__ = ["PlanScreen"]
-
-_LEVELS = (("soft-then-hard", "soft then hard"), ("soft", "soft"), ("hard", "hard"))
-_SPANS = (("", "open end"), ("7200", "2 h"), ("28800", "8 h"), ("86400", "24 h"), ("604800", "7 d"))
-"""For how long: the drain is marked with its end, and alarms after it; nothing is undrained by itself."""
 
 _PAUSE = 0.4
 """Seconds without a key after which the plan is asked for anew."""
@@ -150,9 +147,7 @@ class PlanScreen(Dialog[None]):
         self._judge_at = 0.0
         self._guards: dict[str, _GuardRow] = {}
         self._troubled: list[_GuardRow] = []
-        ascii_only = app.glyphs.ok.isascii()
-        self._level = Choice(_LEVELS, id="level", ascii_only=ascii_only)
-        self._span = Choice(_SPANS, id="span", ascii_only=ascii_only)
+        self._form = form_of(app, wish)
         self._ticket = Field("ticket, if there is one", id="ticket", max_length=40)
         self._reason = Field("why, for the journal and for whoever comes after you", id="reason")
         self._typed = Field(id="typed")
@@ -168,12 +163,10 @@ class PlanScreen(Dialog[None]):
             yield self._title
             with VerticalScroll(id="plan-body", classes="dialog-scroll", can_focus=False):
                 with VerticalScroll(id="plan-form", classes="dialog-scroll", can_focus=False):
-                    if self._wish is Wish.DRAIN:
-                        yield from _row("level", self._level)
-                        yield from _row("for", self._span)
-                    yield from _row("reason", self._reason)
-                    yield from _row("ticket", self._ticket)
-                    yield from _row("confirm", self._typed, "confirm")
+                    yield self._form
+                    yield from row("reason", self._reason)
+                    yield from row("ticket", self._ticket)
+                    yield from row("confirm", self._typed, "confirm")
                     yield Vertical(id="plan-guards")
                 with VerticalScroll(id="plan-side", classes="dialog-scroll", can_focus=False):
                     yield self._text
@@ -199,13 +192,13 @@ class PlanScreen(Dialog[None]):
     # --- the plan
 
     def on_choice_changed(self) -> None:
-        """Another level, another time."""
+        """Another choice in the form."""
         self._ask_soon()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Reason and ticket are part of the plan; the rest only lets it go on."""
+        """Reason, ticket and the form are part of the plan; the rest only lets it go on."""
         event.stop()
-        if event.input in (self._reason, self._ticket):
+        if event.input in (self._reason, self._ticket) or self._form in event.input.ancestors:
             self._ask_soon()
         self._judge_status()
 
@@ -227,17 +220,11 @@ class PlanScreen(Dialog[None]):
         self.run_worker(self._ask(), exclusive=True, group="plan")
 
     async def _ask(self) -> None:
-        is_drain = self._wish is Wish.DRAIN
-        span = self._span.value if is_drain else ""
-        request = request_text(
-            self._wish,
-            self.targets,
-            level=self._level.value if is_drain else "serve",
-            reason=self._reason.words,
-            ticket=self._ticket.words,
-            expires_at=self.console.now() + float(span) if span else None,
-        )
         try:
+            form = self._form.fields(self.console.now())
+            request = request_text(
+                self._wish, self.targets, reason=self._reason.words, ticket=self._ticket.words, **form
+            )
             text = await self.console.client.ask("plan", action=self._wish.action, request=request)
             self.plan, self._plan_text, self._problem = msgspec.json.decode(text, type=Plan), text, ""
         except (AnyconsoleError, msgspec.MsgspecError) as error:
@@ -249,7 +236,9 @@ class PlanScreen(Dialog[None]):
 
     def _show_plan(self) -> None:
         plan = self.plan
-        size = f"   {len(plan.steps)} step(s), {len(plan.changes)} announcement(s)" if plan is not None else ""
+        size = f"   {len(plan.steps)} step(s)" if plan is not None else ""
+        if plan is not None and plan.changes:
+            size += f", {len(plan.changes)} announcement(s)"
         self._title.update(Content.assemble(f"{self._wish}: {plain(self.targets.words)}", (size, "not bold $stale")))
         # The guards stand beside it, live.
         words = render(plan, ()).replace("\nGUARDS\n", "", 1).splitlines() if plan is not None else [self._problem]
@@ -275,9 +264,7 @@ class PlanScreen(Dialog[None]):
             return
         before = time.monotonic()
         listing = self.query_one("#plan-guards")
-        for verdict in evaluate(
-            self.console.client.store, self.plan.changes, self.console.now(), repairs=self.plan.repairs
-        ):
+        for verdict in judge(self.console.client.store, self.plan, self.console.now()):
             if verdict.name not in self._guards:
                 self._guards[verdict.name] = _GuardRow(verdict.name)
                 listing.mount(self._guards[verdict.name])
@@ -374,7 +361,7 @@ class PlanScreen(Dialog[None]):
             return
         self._is_started = True
         self.leave()
-        self.console.changing.watch_run(run)
+        self.console.changing.watch_run(run, self._wish.action)
 
 
 def _fold(line: str, width: int) -> list[str]:
@@ -383,9 +370,3 @@ def _fold(line: str, width: int) -> list[str]:
     return textwrap.wrap(
         line, max(_NARROWEST, width), subsequent_indent=indent, break_on_hyphens=False, replace_whitespace=False
     ) or [""]
-
-
-def _row(label: str, field: Widget, name: str = "") -> ComposeResult:
-    with Horizontal(classes=f"dialog-row {name}"):
-        yield Static(f"{label:<9}", classes="label")
-        yield field

@@ -1,0 +1,17 @@
+"""Which guards judge a plan: its action's. So that whoever shows or carries out a plan needs to know no action."""
+
+from __future__ import annotations
+
+from anyconsole.actions import guards, load_guards
+from anyconsole.actions.guards import GuardVerdict
+from anyconsole.actions.plan import Plan
+from anyconsole.model.store import FleetStore
+
+__all__ = ["judge"]
+
+
+def judge(store: FleetStore, plan: Plan, now: float) -> list[GuardVerdict]:
+    """All guards on a plan as a whole, in the order in which they are shown. Raises AnyconsoleError if it makes no sense any more."""
+    if plan.action == "loadtest":
+        return load_guards.evaluate(store, plan, now)
+    return guards.evaluate(store, plan.changes, now, repairs=plan.repairs)

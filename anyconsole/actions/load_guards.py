@@ -1,0 +1,288 @@
+"""Guards of load tests: what must hold before the first query is sent, and what stops a test once it runs. Pure.
+
+Default deny (loadtest.md, 6.4): only what the profile lists is ever a target, and what the fleet announces never is, unless it is marked
+`lab` and this node sends it to nobody. What isn't known counts against the test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from ipaddress import ip_address, ip_network
+
+import msgspec
+
+from anyconsole.actions.guards import GuardVerdict, Outcome
+from anyconsole.actions.load_test import (
+    LoadRequest,
+    Purpose,
+    address_of,
+    asked_of,
+    cap_of,
+    generators_of,
+    seconds_of,
+    targets_of,
+)  # fmt: skip
+from anyconsole.actions.plan import Plan
+from anyconsole.model import verdicts
+from anyconsole.model.facts import Exported, LinkState
+from anyconsole.model.inventory import LoadTarget, TargetClass
+from anyconsole.model.store import FleetStore
+from anyconsole.model.views.catchment import node_of_nsid
+
+__all__ = ["Baseline", "baseline_of", "evaluate", "strangers", "trip"]
+
+PROD_SHARE = 0.1
+"""Share of its real rate that a production target may be asked besides."""
+
+PROD_RATE = 1000.0
+"""Queries/s that a production target may be asked where its real rate isn't known."""
+
+SERVFAIL_LIMIT = 0.01
+IDLE_LIMIT = 0.05
+"""Share of CPU time that a node shared with other tenants keeps idle."""
+
+
+def evaluate(store: FleetStore, plan: Plan, now: float) -> list[GuardVerdict]:
+    """All guards on the targets of a load test's plan, in the order in which they are shown. Raises AnyconsoleError for a strange plan."""
+    request = asked_of(plan)
+    targets = targets_of(store, request)
+    rules = (_permitted, _caps, _announced, _in_service, _neighbours, _evidence, _pending, _generators, _production)
+    return [_worst([rule(store, request, target, now) for target in targets]) for rule in rules]
+
+
+def _worst(guards: Sequence[GuardVerdict]) -> GuardVerdict:
+    order = (Outcome.REFUSE, Outcome.ASK, Outcome.OK)
+    return min(guards, key=lambda g: (order.index(g.outcome), g.overridable))
+
+
+def _ok(name: str, numbers: str) -> GuardVerdict:
+    return GuardVerdict(name=name, outcome=Outcome.OK, numbers=numbers)
+
+
+def _refused(name: str, numbers: str, *, overridable: bool = False) -> GuardVerdict:
+    return GuardVerdict(name=name, outcome=Outcome.REFUSE, numbers=numbers, overridable=overridable)
+
+
+def _permitted(store: FleetStore, request: LoadRequest, target: LoadTarget, now: float) -> GuardVerdict:  # noqa: ARG001
+    if target.users and request.operator not in target.users:
+        return _refused(
+            "permitted", f"{target.name} may be tested by {', '.join(target.users)}, not by {request.operator}"
+        )
+    who = ", ".join(target.users) or "anyone"
+    return _ok("permitted", f"{target.name} is listed as {target.class_}, for {who}")
+
+
+def _caps(store: FleetStore, request: LoadRequest, target: LoadTarget, now: float) -> GuardVerdict:  # noqa: ARG001
+    cap, seconds = cap_of(store, request, target), seconds_of(request, target)
+    if request.rate > cap:
+        return _refused("caps", f"{request.rate:,.0f} q/s asked for, {target.name} and its generators allow {cap:,.0f}")
+    if seconds > target.max_seconds:
+        return _refused("caps", f"{seconds:,.0f} s asked for, {target.name} allows {target.max_seconds:,}")
+    return _ok("caps", f"at most {cap:,.0f} q/s for {seconds:,.0f} s")
+
+
+def _announced(store: FleetStore, request: LoadRequest, target: LoadTarget, now: float) -> GuardVerdict:
+    """Whatever any managed node announces is refused: its queries would land at real instances, anywhere."""
+    address = address_of(target, request.family)
+    prefixes = [p for t in store.inventory.tenants for p in t.prefixes if ip_address(address) in ip_network(p)]
+    if not prefixes:
+        return _ok("announced", f"{address} is in no prefix that this fleet announces")
+    senders = [
+        f"{node.name} on {cell.session} ({cell.exported})"
+        for node in store.inventory.nodes
+        for cell in verdicts.announcements(store, node, now)
+        if cell.prefix in prefixes and cell.exported is not Exported.ABSENT
+    ]
+    if not senders and target.class_ is TargetClass.LAB:
+        return _ok("announced", f"{address} is in {prefixes[0]}, which nobody announces now")
+    told = (
+        f"announced by {', '.join(senders[:3])}{' ...' if len(senders) > 3 else ''}"
+        if senders
+        else f"class {target.class_}"
+    )
+    return _refused("announced", f"{address} is in {prefixes[0]}: {told}")
+
+
+def _sent(store: FleetStore, target: LoadTarget, now: float) -> tuple[list[str], list[str]]:
+    """Sessions on which the target's node announces its tenant, and those of which it isn't known."""
+    cells = verdicts.announcements(store, store.inventory.node(target.node), now, target.tenant)
+    sent = [c.session for c in cells if c.exported in (Exported.ANNOUNCED, Exported.DEPREFERRED)]
+    return sorted(set(sent)), sorted({c.session for c in cells if c.exported is Exported.UNKNOWN})
+
+
+def _in_service(store: FleetStore, request: LoadRequest, target: LoadTarget, now: float) -> GuardVerdict:  # noqa: ARG001
+    """An instance that is announced serves people: what fills it is felt by them."""
+    sent, unknown = _sent(store, target, now)
+    rates = store.qps(target.node, target.tenant, now)
+    answers = f"answers {rates.qps:.0f} q/s now" if rates is not None else "answers an unknown rate now"
+    where = f"{target.tenant} on {target.node}"
+    if sent:
+        return _refused(
+            "in service", f"{where} is announced on {', '.join(sent)} and {answers}: drain it first", overridable=True
+        )
+    if unknown:
+        return _refused(
+            "in service", f"whether {where} is announced on {', '.join(unknown)} is not known", overridable=True
+        )
+    return _ok("in service", f"{where} is announced nowhere and {answers}")
+
+
+def _neighbours(store: FleetStore, request: LoadRequest, target: LoadTarget, now: float) -> GuardVerdict:
+    """Tenants that share the node share its CPU: the test stops as soon as one of them stops answering."""
+    served = []
+    for tenant in _others(store, target):
+        cells = verdicts.announcements(store, store.inventory.node(target.node), now, tenant)
+        if any(c.exported is not Exported.ABSENT for c in cells):
+            served.append(tenant)
+    if not served:
+        return _ok("neighbours", f"nobody else is served from {target.node}")
+    if request.purpose is Purpose.SEARCH and target.class_ is TargetClass.PROD:
+        return _refused("neighbours", f"{', '.join(served)} are served from {target.node} too")
+    return GuardVerdict(
+        name="neighbours",
+        outcome=Outcome.ASK,
+        numbers=f"{', '.join(served)} are served from {target.node} too: the test stops when one of them doesn't answer",
+    )
+
+
+def _others(store: FleetStore, target: LoadTarget) -> list[str]:
+    return [i.tenant for i in store.inventory.node(target.node).instances if i.tenant != target.tenant]
+
+
+def _evidence(store: FleetStore, request: LoadRequest, target: LoadTarget, now: float) -> GuardVerdict:  # noqa: ARG001
+    status = store.instance(target.node, target.tenant)
+    if status is None or not store.is_fresh(status, now):
+        return _refused("evidence", f"{target.tenant} on {target.node} can't be seen")
+    if not status.running:
+        return _refused("evidence", f"{target.tenant} on {target.node} isn't running")
+    return _ok("evidence", f"{target.node} was seen {store.age(status, now):.0f} s ago")
+
+
+def _pending(store: FleetStore, request: LoadRequest, target: LoadTarget, now: float) -> GuardVerdict:  # noqa: ARG001
+    for speaker in store.inventory.node(target.node).speakers:
+        status = store.speaker(target.node, speaker.name)
+        if status is not None and status.pending:
+            return _refused("pending", f"somebody's change of {target.node} is unconfirmed: {status.pending}")
+    return _ok("pending", f"nobody's change of {target.node} is pending")
+
+
+def _generators(store: FleetStore, request: LoadRequest, target: LoadTarget, now: float) -> GuardVerdict:  # noqa: ARG001
+    wanted = generators_of(store, request)
+    absent = []
+    for generator in wanted:
+        link = store.link(generator.name)
+        if link is None or link.state is not LinkState.LIVE:
+            absent.append(generator.name)
+    if absent:
+        return _refused("generators", f"{', '.join(absent)} can't be reached")
+    return _ok("generators", f"{len(wanted)} connected")
+
+
+def _production(store: FleetStore, request: LoadRequest, target: LoadTarget, now: float) -> GuardVerdict:
+    """A production target wants force: a fixed rate, a time window, and (unless the profile says otherwise) somebody else's name."""
+    name = "production"
+    if target.class_ is not TargetClass.PROD:
+        return _ok(name, f"{target.name} is no production target")
+    rates = store.qps(target.node, target.tenant, now)
+    most = PROD_SHARE * rates.qps if rates is not None else PROD_RATE
+    if not request.force:
+        return _refused(name, f"{target.name} is a production target: it wants --force-prod, a window and a fixed rate")
+    if request.purpose is not Purpose.FIXED:
+        return _refused(name, "a production target is never searched: only a fixed rate can be had")
+    if request.rate > most:
+        return _refused(name, f"{request.rate:,.0f} q/s is more than the {most:,.0f} that {target.name} may be asked")
+    if not now < request.window_until:
+        return _refused(name, "no time window is given, or it is over")
+    if store.inventory.load.second_pair_of_eyes and request.second in ("", request.operator):
+        return _refused(name, "a second pair of eyes is wanted: --second NAME of somebody else")
+    return _ok(name, f"{request.rate:,.0f} of at most {most:,.0f} q/s, seen by {request.second or 'nobody else'}")
+
+
+def strangers(store: FleetStore, target: LoadTarget, identities: Collection[str]) -> list[str]:
+    """NSIDs that are not the target's: then packets go elsewhere. An answer without one ("") is a stranger too."""
+    if target.identity:
+        return sorted(name or "(no NSID)" for name in set(identities) - set(target.identity))
+    return sorted(name or "(no NSID)" for name in set(identities) if node_of_nsid(store, name) != target.node)
+
+
+# --- while it runs
+
+
+class Baseline(msgspec.Struct, frozen=True, kw_only=True):
+    """What was true of the target's node when the test began: (speaker, session) -> state, announcement -> what is sent."""
+
+    sessions: dict[tuple[str, str], str]
+    exports: dict[tuple[str, str, str], str]
+    answering: frozenset[str] = frozenset()
+    """Tenants beside it that answered."""
+
+
+def baseline_of(store: FleetStore, target: LoadTarget, now: float) -> Baseline:
+    """The baseline as of now."""
+    spec = store.inventory.node(target.node)
+    sessions = {}
+    for speaker in spec.speakers:
+        for session in speaker.sessions:
+            status = store.session(target.node, speaker.name, session.name)
+            sessions[speaker.name, session.name] = str(status.state) if status is not None else "unknown"
+    exports = {(c.speaker, c.session, c.prefix): str(c.exported) for c in verdicts.announcements(store, spec, now)}
+    answering = frozenset(t for t in _others(store, target) if _answers(store, target, t, now))
+    return Baseline(sessions=sessions, exports=exports, answering=answering)
+
+
+def _answers(store: FleetStore, target: LoadTarget, tenant: str, now: float) -> bool | None:
+    spec = store.inventory.tenant(tenant)
+    return verdicts.answering(store, target.node, spec, spec.addresses, now)[0]
+
+
+def trip(
+    store: FleetStore,
+    target: LoadTarget,
+    before: Baseline,
+    now: float,
+    *,
+    identities: Collection[str] = (),
+    servfail: float | None = None,
+    idle: float | None = None,
+) -> str:
+    """Why a running test must stop now, "" if it needn't. Called every second.
+
+    Args:
+        store: The fleet as it is known.
+        target: What is under load.
+        before: How its node was when it began.
+        now: Epoch seconds.
+        identities: NSIDs that answered meanwhile.
+        servfail: Share of answers that were SERVFAIL in the last second; None if there were none.
+        idle: Share of the node's CPU time that was idle for three seconds; None if it isn't known.
+    """
+    return next(_trips(store, target, before, now, identities, servfail, idle), "")
+
+
+def _trips(
+    store: FleetStore,
+    target: LoadTarget,
+    before: Baseline,
+    now: float,
+    identities: Collection[str],
+    servfail: float | None,
+    idle: float | None,
+) -> Iterator[str]:
+    after = baseline_of(store, target, now)
+    for (speaker, session), state in before.sessions.items():
+        if (is_now := after.sessions[speaker, session]) != state:
+            yield f"BGP session {session} of {target.node} is {is_now}, it was {state}"
+    for cell, sent in before.exports.items():
+        _, session, prefix = cell
+        is_now = after.exports.get(cell, "unknown")
+        if is_now not in (sent, str(Exported.UNKNOWN)):
+            yield f"{prefix} on {session} of {target.node} is {is_now}, it was {sent}"
+    for tenant in sorted(before.answering):
+        if _answers(store, target, tenant, now) is False:
+            yield f"{tenant} on {target.node} doesn't answer any more"
+    if wrong := strangers(store, target, identities):
+        yield f"{', '.join(wrong)} answered, which is no instance of {target.name}: packets go elsewhere"
+    if servfail is not None and servfail > SERVFAIL_LIMIT:
+        yield f"{servfail:.1%} of the answers are SERVFAIL"
+    if idle is not None and idle < IDLE_LIMIT and before.answering:
+        yield f"{target.node} has {idle:.0%} of its CPU time left, and {', '.join(sorted(before.answering))} need it too"

@@ -1,0 +1,293 @@
+"""The server's side of a load test: what its node counts meanwhile, as rows for the screen, seconds for the record, and the limit at last.
+
+All of it comes from counters that the node shows anyway; where the watcher is lost or may not read, it stays unknown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import deque
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from anyconsole.actions.load_answer import Answer, Ending
+from anyconsole.actions.load_limit import Limit, Reading, Watched, limit_of
+from anyconsole.actions.load_record import HostNoise, InstanceSecond
+from anyconsole.drivers.load.watching import Watching
+from anyconsole.errors import LoadError
+from anyconsole.model.facts import SessionState, SessionStatus
+from anyconsole.model.inventory import LoadTarget
+from anyconsole.model.load import Phase, Trial
+from anyconsole.model.load_counters import InstanceConditions, InstanceCounters, NodeConditions, NodeCounters
+from anyconsole.model.load_view import InstanceRow
+from anyconsole.model.store import FleetStore
+from anyconsole.model.views.catchment import node_of_nsid
+
+__all__ = ["Server"]
+
+IDLE_OVER: Final = 3.0
+"""Seconds over which a node's idle time is judged."""
+SAMPLES_KEPT: Final = 300
+
+
+class _Span(msgspec.Struct, frozen=True):
+    """A trial, and what its node counted before and after it; None where the watcher didn't tell."""
+
+    trial: Trial
+    before: NodeCounters | None
+    after: NodeCounters | None
+
+
+class Server:
+    """One target's node during one test."""
+
+    def __init__(self, store: FleetStore, target: LoadTarget, loss: float) -> None:
+        self._store = store
+        self._target = target
+        self._loss = loss
+        self._watching: Watching | None = None
+        self._samples: deque[NodeCounters] = deque(maxlen=SAMPLES_KEPT)
+        self._before: NodeCounters | None = None
+        self._spans: list[_Span] = []
+        self.conditions: NodeConditions | None = None
+
+    async def watch(self, watching: Watching) -> None:
+        """What tells of the node from now on."""
+        self._watching = watching
+        with contextlib.suppress(LoadError):  # `trouble` says why
+            self.conditions = await watching.start()
+
+    def sampled(self, node: str, sample: NodeCounters) -> None:  # noqa: ARG002 - there is one node
+        """A sample came."""
+        self._samples.append(sample)
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing is known of the node's counters; "" if it is."""
+        return str(self._watching.error or "") if self._watching is not None else "not watched"
+
+    # --- around a trial
+
+    async def begin(self) -> None:
+        """A trial is about to begin."""
+        self._before = await self._sample()
+
+    async def ended(self, trial: Trial) -> None:
+        """A trial is over."""
+        self._spans.append(_Span(trial, self._before, await self._sample()))
+
+    async def _sample(self) -> NodeCounters | None:
+        if self._watching is None:
+            return None
+        try:
+            return await self._watching.sample()
+        except LoadError:
+            return None  # what isn't known is shown as unknown, and `trouble` says why
+
+    # --- while it runs
+
+    @property
+    def idle(self) -> float | None:
+        """Share of the node's CPU time that nobody used in the last seconds."""
+        recent = [s for s in self._samples if s.clock >= self._samples[-1].clock - IDLE_OVER - 0.5]
+        if len(recent) < 2 or recent[-1].clock - recent[0].clock < IDLE_OVER - 1:
+            return None
+        first, last = recent[0].host.cores, recent[-1].host.cores
+        if not first or not last or len(first) != len(last):
+            return None
+        spent = sum(b.total - a.total for a, b in zip(first, last, strict=True))
+        return sum(b.idle - a.idle for a, b in zip(first, last, strict=True)) / spent if spent > 0 else None
+
+    def rows(self, identities: Mapping[str, int], now: float) -> tuple[InstanceRow, ...]:
+        """The target's instance and its neighbours."""
+        answers = sum(identities.values())
+        sessions = self._store.of_node(self._target.node, SessionStatus)
+        up = sum(s.state is SessionState.ESTABLISHED for s in sessions)
+        rows = []
+        for spec in self._store.inventory.node(self._target.node).instances:
+            is_target = spec.tenant == self._target.tenant
+            own = [n for n in identities if n and node_of_nsid(self._store, n) == self._target.node]
+            rates = self._store.qps(self._target.node, spec.tenant, now)
+            second = self._second(spec.tenant)
+            rows.append(
+                InstanceRow(
+                    node=self._target.node,
+                    tenant=spec.tenant,
+                    identity=own[0] if is_target and own else "",
+                    share=sum(identities[n] for n in own) / answers if is_target and answers else None,
+                    served=rates.qps if rates is not None else None,
+                    busy=second.cpu,
+                    throttled=_throttled(self._pair(spec.tenant)),
+                    drops=second.rcvbuf_err,
+                    bgp=f"{up}/{len(sessions)} up",
+                    is_target=is_target,
+                )
+            )
+        return tuple(rows)
+
+    def seconds(self, now: float) -> dict[str, InstanceSecond]:
+        """What each instance of the node did in the last second."""
+        told = {}
+        for spec in self._store.inventory.node(self._target.node).instances:
+            rates = self._store.qps(self._target.node, spec.tenant, now)
+            second = self._second(spec.tenant)
+            told[spec.tenant] = msgspec.structs.replace(second, served=round(rates.qps) if rates is not None else None)
+        return told
+
+    def _pair(self, tenant: str) -> tuple[InstanceCounters, InstanceCounters, float] | None:
+        """The last two samples of an instance and the seconds between them."""
+        if len(self._samples) < 2:
+            return None
+        one, two = self._samples[-2], self._samples[-1]
+        before, after = one.instances.get(tenant), two.instances.get(tenant)
+        if before is None or after is None or before.pid != after.pid or two.clock <= one.clock:
+            return None
+        return before, after, two.clock - one.clock
+
+    def _second(self, tenant: str) -> InstanceSecond:
+        pair = self._pair(tenant)
+        if pair is None:
+            return InstanceSecond()
+        before, after, seconds = pair
+        cpu = (after.cpu - before.cpu) / seconds if before.cpu is not None and after.cpu is not None else None
+        drops = _difference(_drops(before), _drops(after))
+        return InstanceSecond(
+            cpu=cpu,
+            throttled=_difference(_held_back(before), _held_back(after)),
+            rcvbuf_err=round(drops / seconds) if drops is not None else None,
+        )
+
+    # --- at the end
+
+    def limit(self, answer: Answer) -> Limit | None:
+        """What limited the result; None where nothing was limited, or nothing can be said."""
+        if answer.ending in (Ending.ABORTED, Ending.NOTHING_ANSWERS) or not self._spans:
+            return None
+        span = self._telling(answer)
+        if span is None:
+            return None
+        rest = next((s.trial for s in self._spans if s.trial.counts.loss <= self._loss and not s.trial.void), None)
+        return limit_of(span.trial, [self._watched(span)], loss=self._loss, rest=rest)
+
+    def _telling(self, answer: Answer) -> _Span | None:
+        """The trial that speaks of the limit: the lowest rate that failed, longest first; else what was slow, or void."""
+        failed = [s for s in self._spans if not s.trial.void and s.trial.counts.loss > self._loss]
+        if failed:
+            return min(failed, key=lambda s: (s.trial.order.phase is Phase.CLIMB, s.trial.order.rate))
+        if answer.ending is Ending.GENERATOR_LIMITED:
+            return next((s for s in reversed(self._spans) if s.trial.void), None)
+        return self._spans[-1] if answer.ending is Ending.LATENCY_LIMITED else None
+
+    def _watched(self, span: _Span) -> Watched:
+        conditions = self._instance_conditions
+        tenant = self._target.tenant
+        seconds = span.after.clock - span.before.clock if span.before and span.after else 0.0
+        before, after = _reading(span.before, tenant), _reading(span.after, tenant)
+        workers = conditions.workers if conditions is not None else None
+        before, after = _busiest(before, after, workers or 1)
+        return Watched(
+            name=f"{tenant} on {self._target.node}",
+            before=before,
+            after=after,
+            seconds=seconds,
+            rate_limit=_number_in(conditions.rrl) if conditions is not None else None,
+        )
+
+    @property
+    def _instance_conditions(self) -> InstanceConditions | None:
+        return self.conditions.instances.get(self._target.tenant) if self.conditions is not None else None
+
+    @property
+    def noise(self) -> HostNoise | None:
+        """What else the node did: stolen time, load average; None if it isn't known."""
+        if len(self._samples) < 2:
+            return None
+        first, last = self._samples[0].host, self._samples[-1].host
+        steal = None
+        if first.cores and last.cores and len(first.cores) == len(last.cores):
+            spent = sum(b.total - a.total for a, b in zip(first.cores, last.cores, strict=True))
+            stolen = sum(b.steal - a.steal for a, b in zip(first.cores, last.cores, strict=True))
+            steal = stolen / spent if spent > 0 else None
+        return HostNoise(steal=steal, loadavg=last.load1)
+
+    def cpu_per_million(self) -> float | None:
+        """CPU seconds of the name server for a million queries, over all sound trials; None if it isn't known."""
+        cpu = sent = 0.0
+        for span in self._spans:
+            if span.before is None or span.after is None or span.trial.void:
+                continue
+            before = span.before.instances.get(self._target.tenant)
+            after = span.after.instances.get(self._target.tenant)
+            if before is None or after is None or before.cpu is None or after.cpu is None or before.pid != after.pid:
+                continue
+            order = span.trial.order
+            cpu += after.cpu - before.cpu
+            sent += span.trial.counts.sent + order.prime_rate * order.prime_seconds
+        return cpu / sent * 1e6 if sent and cpu else None
+
+
+# --- counters
+
+
+def _reading(sample: NodeCounters | None, tenant: str) -> Reading:
+    counters = sample.instances.get(tenant) if sample is not None else None
+    if sample is None or counters is None:
+        return Reading()
+    udps = [u for u in (counters.udp, counters.udp6) if u is not None]
+    held = counters.throttling
+    interfaces = sample.host.interfaces
+    return Reading(
+        cpu={f"{t.name}/{t.id}": t.cpu for t in counters.tasks} if counters.tasks is not None else None,
+        periods=held.periods if held is not None else None,
+        throttled=held.throttled if held is not None else None,
+        datagrams=sum(u.in_datagrams for u in udps) if udps else None,
+        receive_errors=sum(u.receive_buffer_errors for u in udps) if udps else None,
+        socket_drops={f"{s.address} {s.port} {s.inode}": s.drops for s in counters.sockets}
+        if counters.sockets is not None
+        else None,
+        softnet_drops=sample.host.softnet.dropped if sample.host.softnet is not None else None,
+        nic_drops=sum(i.dropped for i in interfaces.values()) if interfaces is not None else None,
+    )
+
+
+def _busiest(before: Reading, after: Reading, workers: int) -> tuple[Reading, Reading]:
+    """Only the tasks that answer queries: of a name server's, those that did most. The others (transfers, control) idle by nature."""
+    if before.cpu is None or after.cpu is None:
+        return before, after
+    used = {task: cpu - before.cpu[task] for task, cpu in after.cpu.items() if task in before.cpu}
+    kept = sorted(used, key=lambda task: used[task], reverse=True)[:workers]
+    return (
+        msgspec.structs.replace(before, cpu={task: before.cpu[task] for task in kept}),
+        msgspec.structs.replace(after, cpu={task: after.cpu[task] for task in kept}),
+    )
+
+
+def _drops(counters: InstanceCounters) -> int | None:
+    return sum(s.drops for s in counters.sockets) if counters.sockets is not None else None
+
+
+def _held_back(counters: InstanceCounters) -> int | None:
+    return counters.throttling.throttled if counters.throttling is not None else None
+
+
+def _difference(before: int | None, after: int | None) -> int | None:
+    return after - before if before is not None and after is not None and after >= before else None
+
+
+def _throttled(pair: tuple[InstanceCounters, InstanceCounters, float] | None) -> float | None:
+    """Share of the CPU periods in which it was held back."""
+    if pair is None or pair[0].throttling is None or pair[1].throttling is None:
+        return None
+    periods = pair[1].throttling.periods - pair[0].throttling.periods
+    return (pair[1].throttling.throttled - pair[0].throttling.throttled) / periods if periods > 0 else 0.0
+
+
+def _number_in(words: str | None) -> int | None:
+    """The rate in a rate limit's words: 0 where they say that there is none, None where it isn't known."""
+    if words is None:
+        return None
+    found = re.search(r"\d+", words)
+    return int(found.group()) if found else 0

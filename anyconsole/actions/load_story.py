@@ -1,0 +1,136 @@
+"""The header of a load test's record: who tested what, from where, with what, under which conditions. Pure."""
+
+from __future__ import annotations
+
+from anyconsole import __version__
+from anyconsole.actions.load_answer import Goal
+from anyconsole.actions.load_record import (
+    NANOSECONDS,
+    Conditions,
+    GeneratorHost,
+    Header,
+    Instance,
+    Target,
+    Workload,
+)  # fmt: skip
+from anyconsole.actions.load_record import Goal as RecordedGoal
+from anyconsole.actions.load_test import LoadRequest, address_of, generators_of, zone_of
+from anyconsole.actions.plan import Plan
+from anyconsole.drivers.load.messages import Setup
+from anyconsole.drivers.load.query_set import QuerySet
+from anyconsole.model.inventory import LoadTarget
+from anyconsole.model.load import Trial
+from anyconsole.model.load_counters import InstanceConditions, NodeConditions
+from anyconsole.model.store import FleetStore
+
+__all__ = ["header_of"]
+
+
+def header_of(
+    store: FleetStore,
+    plan: Plan,
+    request: LoadRequest,
+    target: LoadTarget,
+    *,
+    runid: str,
+    change: str,
+    goal: Goal,
+    queries: QuerySet,
+    conditions: NodeConditions | None,
+    proof: Trial,
+    limits: dict[str, float],
+    now: float,
+) -> Header:
+    """The first row of the record. `limits` is what each generator could do in its self-test; conditions that aren't known stay empty."""
+    address = address_of(target, request.family)
+    setup = Setup(address=address, max_rate=goal.cap, max_seconds=1, port=target.port)
+    rtt = proof.counts.latency.percentile(0.5)
+    count = len(generators_of(store, request))
+    hosts = tuple(
+        GeneratorHost(
+            host=g.name,
+            flows=max(1, request.flows // count),
+            src_addrs=g.sources,
+            selftest_max_qps=limits.get(g.name),
+            rtt_ms=rtt * 1000 if rtt is not None else None,
+        )
+        for g in generators_of(store, request)
+    )
+    return Header(
+        runid=runid,
+        generator="anyconsole",
+        generator_version=__version__,
+        generator_params=(f"flows={request.flows}", f"nsid-every={setup.nsid_every}", f"bufsize={setup.bufsize}"),
+        timeout=store.inventory.load.timeout,
+        since=round(now * NANOSECONDS),
+        x=Conditions(
+            purpose=request.purpose,
+            operator=request.operator,
+            reason=request.reason,
+            ticket=request.ticket,
+            profile=plan.profile,
+            change=change,
+            console_version=__version__,
+            pair_id=request.pair,
+            target=_target(store, target, address, conditions, proof),
+            generators=hosts,
+            workload=Workload(
+                file_sha256=queries.sha256,
+                lines=len(queries.lines),
+                edns=setup.bufsize or None,
+                do=setup.dnssec,
+                mix=queries.mix,
+                source=queries.source,
+            ),
+            goal=RecordedGoal(
+                loss=goal.loss,
+                exceed=goal.exceed,
+                width=goal.width,
+                trial_s=goal.trial_seconds,
+                prime_s=goal.prime_seconds,
+                p99_guard_ms=goal.p99_guard * 1000 if goal.p99_guard is not None else None,
+                cap_qps=goal.cap,
+            ),
+        ),
+    )
+
+
+def _target(
+    store: FleetStore,
+    target: LoadTarget,
+    address: str,
+    conditions: NodeConditions | None,
+    proof: Trial,
+) -> Target:
+    node = store.inventory.node(target.node)
+    status = store.instance(target.node, target.tenant)
+    zone = zone_of(store, target)
+    known = conditions.instances.get(target.tenant) if conditions is not None else None
+    known = known or InstanceConditions()
+    return Target(
+        name=target.name,
+        stack=node.name,
+        kind=str(node.stack),
+        tenant=target.tenant,
+        node=target.node,
+        instance=(
+            Instance(
+                name=f"{target.tenant}@{target.node}",
+                identity=next(iter(proof.counts.identities), ""),
+                ip=address,
+                version=f"{status.daemon} {status.version}" if status is not None else "",
+                workers=known.workers,
+                rcvbuf=known.rcvbuf,
+                cpu_limit=known.cpu_limit,
+                cpuset=known.cpuset or "",
+                rrl=known.rrl or "",
+                kernel=(conditions.host.kernel or "") if conditions is not None else "",
+                config_hash=known.config_hash or "",
+            ),
+        ),
+        address=address,
+        port=target.port,
+        path="service",
+        zone=zone,
+        zone_serial=status.serials.get(zone) if status is not None else None,
+    )

@@ -1,0 +1,247 @@
+"""Load tests, on paper: which targets are meant, from where, how fast and how long, and who would feel it.
+
+A target is one instance at addresses that are its alone, listed in the profile. Nothing on its node is changed; what a load test does to it
+ends by itself three seconds after the console does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+
+import msgspec
+
+from anyconsole.actions.plan import Plan, Step
+from anyconsole.errors import AnyconsoleError
+from anyconsole.model.facts import LinkState
+from anyconsole.model.inventory import Family, Generator, LoadTarget, TargetClass, family_of
+from anyconsole.model.store import FleetStore
+
+__all__ = [
+    "SILENCE", "LoadRequest", "Purpose", "address_of", "asked_of", "cap_of", "generators_of", "make_plan", "seconds_of", "targets_of",
+    "zone_of",
+]  # fmt: skip
+
+SILENCE = 3
+"""Seconds after which a generator that hears nothing from its console falls silent (loadtest.md, 6.1)."""
+
+SEARCH_SECONDS = 180
+"""Longest a search may take before its confirmation; a usual one takes 45."""
+
+
+class Purpose(StrEnum):
+    """What a load test is for."""
+
+    SEARCH = "search"
+    """Find the highest rate at which at most the goal's share is lost."""
+    FIXED = "fixed"
+    RAMP = "ramp"
+    SOAK = "soak"
+
+
+class LoadRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody wants measured. An empty part of the scope means all listed targets; rates are queries/s, times are seconds.
+
+    `rate` is that of a fixed run or a soak, and where a ramp ends; `cap` is never exceeded (0: as the target allows). `loss`, `width` and
+    `p99_guard` are the profile's unless said. `queries` is a file of queries, "" for names of the target's zone. `pair` joins runs that are
+    to be compared. `force`, `window_until` and `second` are what a production target wants besides.
+    """
+
+    purpose: Purpose = Purpose.SEARCH
+    targets: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()
+    generators: tuple[str, ...] = ()
+    family: Family | None = None
+    rate: float = 0.0
+    seconds: float = 0.0
+    cap: float = 0.0
+    loss: float | None = None
+    width: float | None = None
+    p99_guard: float | None = None
+    flows: int = 256
+    queries: str = ""
+    pair: str = ""
+    reason: str = ""
+    ticket: str = ""
+    operator: str = ""
+    force: bool = False
+    window_until: float = 0.0
+    second: str = ""
+
+
+def targets_of(store: FleetStore, request: LoadRequest) -> list[LoadTarget]:
+    """The targets that are meant. Raises AnyconsoleError for names that nothing is called, and where none is left."""
+    load = store.inventory.load
+    known = {t.name: t for t in load.targets}
+    if unknown := [name for name in request.targets if name not in known]:
+        raise AnyconsoleError(
+            f"{', '.join(unknown)}: no [[load.target]] of profile {store.inventory.name} is called so; "
+            f"there are {', '.join(known) or 'none'}"
+        )
+    found = [
+        t
+        for t in load.targets
+        if (not request.targets or t.name in request.targets)
+        and (not request.nodes or t.node in request.nodes)
+        and (not request.tenants or t.tenant in request.tenants)
+    ]
+    if not found:
+        raise AnyconsoleError(
+            "nothing here is a target of load tests: only what [[load.target]] of the profile lists ever is"
+        )
+    return found
+
+
+def generators_of(store: FleetStore, request: LoadRequest) -> list[Generator]:
+    """The generators that are meant. Raises AnyconsoleError if there is none."""
+    known = {g.name: g for g in store.inventory.generators}
+    if unknown := [name for name in request.generators if name not in known]:
+        raise AnyconsoleError(f"{', '.join(unknown)}: no [[generator]] of the profile is called so")
+    if not known:
+        raise AnyconsoleError("the profile names no [[generator]]: nothing could make the queries")
+    return [known[name] for name in request.generators or known]
+
+
+def address_of(target: LoadTarget, family: Family | None) -> str:
+    """The address that is asked: the first of the wanted family. Raises AnyconsoleError if it has none."""
+    for address in target.addresses:
+        if family is None or family_of(address) is family:
+            return address
+    raise AnyconsoleError(f"{target.name} has no {family} address")
+
+
+def cap_of(store: FleetStore, request: LoadRequest, target: LoadTarget) -> float:
+    """The rate that is never exceeded: the least of what was asked for, what the target allows and what the generators may do."""
+    allowed = min(target.max_qps, sum(g.max_qps for g in generators_of(store, request)))
+    return float(min(request.cap, allowed) if request.cap else allowed)
+
+
+def seconds_of(request: LoadRequest, target: LoadTarget) -> float:
+    """Seconds that queries may flow at most."""
+    if request.purpose is Purpose.SEARCH:
+        return float(min(target.max_seconds, SEARCH_SECONDS + 4 * 30))
+    return float(request.seconds or 60)
+
+
+def asked_of(plan: Plan) -> LoadRequest:
+    """The request that a load test's plan was made from. Raises AnyconsoleError if it can't be read."""
+    try:
+        return msgspec.convert(plan.request, LoadRequest)
+    except msgspec.ValidationError as error:
+        raise AnyconsoleError(f"the request of this load test can't be read: {error}") from error
+
+
+def make_plan(store: FleetStore, request: LoadRequest, now: float) -> Plan:
+    """The plan of a load test: one step for each target, one after the other. Raises AnyconsoleError for what makes no sense."""
+    _check(request)
+    targets = targets_of(store, request)
+    request = msgspec.structs.replace(request, targets=tuple(t.name for t in targets), nodes=(), tenants=())
+    missing = [f"{g.name} is {_state(store, g)}" for g in generators_of(store, request) if _state(store, g)]
+    if request.force and len(targets) > 1:
+        raise AnyconsoleError("one production target at a time")
+    return Plan(
+        action="loadtest",
+        title=f"load test: {_purpose_words(request)} of {', '.join(t.name for t in targets)}",
+        profile=store.inventory.name,
+        made_at=now,
+        reason=request.reason,
+        ticket=request.ticket,
+        request=msgspec.to_builtins(request),
+        type_to_confirm=_word_to_type(store, targets),
+        steps=tuple(_step(store, request, target) for target in targets),
+        missing=tuple(missing),
+    )
+
+
+def _check(request: LoadRequest) -> None:
+    if request.purpose is not Purpose.SEARCH and request.rate <= 0:
+        raise AnyconsoleError(f"a {request.purpose} run needs a rate (queries per second)")
+    for name, value in (("rate", request.rate), ("seconds", request.seconds), ("cap", request.cap)):
+        if value < 0:
+            raise AnyconsoleError(f"{name} {value:g}: less than nothing")
+    if request.loss is not None and not 0 <= request.loss < 1:
+        raise AnyconsoleError(f"loss {request.loss:g}: a share from 0 to 1 is meant (0.01 is 1 %)")
+    if request.width is not None and not 0 < request.width <= 0.5:
+        raise AnyconsoleError(f"width {request.width:g}: a share from 0 to 0.5 is meant (0.01 is 1 %)")
+    if not 1 <= request.flows <= 4096:
+        raise AnyconsoleError(f"flows {request.flows}: 1 to 4096 can be had")
+
+
+def _state(store: FleetStore, generator: Generator) -> str:
+    link = store.link(generator.name)
+    return (
+        ""
+        if link is not None and link.state is LinkState.LIVE
+        else f"not connected ({link.state if link else 'unknown'})"
+    )
+
+
+def _purpose_words(request: LoadRequest) -> str:
+    match request.purpose:
+        case Purpose.SEARCH:
+            return "search for the best rate"
+        case Purpose.RAMP:
+            return f"ramp to {request.rate:,.0f} q/s"
+        case _:
+            return f"{request.purpose} run at {request.rate:,.0f} q/s"
+
+
+def _word_to_type(store: FleetStore, targets: list[LoadTarget]) -> str:
+    """Whatever may be felt outside, or is more than one target, wants its name typed."""
+    if any(t.class_ is not TargetClass.LAB for t in targets):
+        return targets[0].name
+    return store.inventory.name if len(targets) > 1 else ""
+
+
+def _step(store: FleetStore, request: LoadRequest, target: LoadTarget) -> Step:
+    address = address_of(target, request.family)
+    generators = generators_of(store, request)
+    return Step(
+        host=target.node,
+        part=target.name,
+        title=f"{_purpose_words(request)}, {target.tenant} at {address} port {target.port}",
+        apply="\n".join(_commands(generators, address, target, cap_of(store, request, target), request)),
+        confirm="",
+        revert="",
+        hold=SILENCE,
+        diff="",
+        about=tuple(_about(store, request, target, generators)),
+        proof=(
+            "200 queries first: every NSID is this instance's",
+            "name server's own counters against the generators'",
+        ),
+    )
+
+
+def _about(store: FleetStore, request: LoadRequest, target: LoadTarget, generators: list[Generator]) -> Iterator[str]:
+    load = store.inventory.load
+    loss = load.loss if request.loss is None else request.loss
+    guard = load.p99_guard_ms / 1000 if request.p99_guard is None else request.p99_guard
+    yield f"from  {', '.join(g.name for g in generators)}, {request.flows} flows"
+    yield f"never over {cap_of(store, request, target):,.0f} q/s, nor longer than {seconds_of(request, target):,.0f} s"
+    yield f"goal  at most {loss:.2%} lost, p99 under {guard * 1000:.0f} ms, answers within {load.timeout:g} s"
+    yield f"asks  {request.queries or f'names of {zone_of(store, target)} ({_mix(store)})'}"
+    others = [i.tenant for i in store.inventory.node(target.node).instances if i.tenant != target.tenant]
+    yield f"felt  by {target.tenant} on {target.node}, and its neighbours there: {', '.join(others) or 'none'}"
+
+
+def _mix(store: FleetStore) -> str:
+    return ", ".join(f"{share:.0%} {kind}" for kind, share in store.inventory.load.mix.items())
+
+
+def zone_of(store: FleetStore, target: LoadTarget) -> str:
+    """The zone that is asked for."""
+    return target.zone or store.inventory.tenant(target.tenant).zones[0]
+
+
+def _commands(
+    generators: list[Generator], address: str, target: LoadTarget, cap: float, request: LoadRequest
+) -> Iterator[str]:
+    whole = sum(g.max_qps for g in generators)
+    for generator in generators:
+        share = cap * generator.max_qps / whole
+        yield (
+            f"{generator.name}$ python3 -c BOOTSTRAP    # the load agent, over standard input: {address} port {target.port}, "
+            f"{share:,.0f} q/s and {seconds_of(request, target):,.0f} s at most, silent after {SILENCE} s without this console"
+        )

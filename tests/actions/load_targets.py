@@ -1,0 +1,52 @@
+"""The fleet on paper with something to test: a unicast address of `de` on fra1, and a generator that is connected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from anyconsole.model.facts import Exported, Link, LinkState
+from anyconsole.model.inventory import Generator, LoadSpec, LoadTarget, TargetClass
+from anyconsole.model.store import FleetStore
+from tests.fleet import NOW, healthy_store, inventory
+
+__all__ = ["drained_store", "store_with", "target"]
+
+
+def target(**fields: Any) -> LoadTarget:  # noqa: ANN401 - of any type
+    """A lab target on fra1."""
+    usual: dict[str, Any] = {
+        "name": "de-fra1",
+        "node": "fra1",
+        "tenant": "de",
+        "addresses": ("198.18.1.1", "2001:db8:ff::1"),
+        "class_": TargetClass.LAB,
+        "max_qps": 20_000,
+        "max_seconds": 600,
+    }
+    return LoadTarget(**usual | fields)
+
+
+def store_with(*targets: LoadTarget, generators: tuple[str, ...] = ("gen1",)) -> FleetStore:
+    """A healthy fleet that has these targets, and generators that are connected."""
+    fleet = msgspec.structs.replace(
+        inventory(),
+        load=LoadSpec(targets=targets or (target(),)),
+        generators=tuple(Generator(name=name, address=name) for name in generators),
+    )
+    store = healthy_store(fleet)
+    store.apply([Link(node=g, section="link", at=NOW, state=LinkState.LIVE, since=NOW) for g in generators])
+    return store
+
+
+def drained_store(*targets: LoadTarget) -> FleetStore:
+    """As `store_with`, and fra1 announces nothing of `de`."""
+    store = store_with(*targets)
+    for speaker in store.inventory.node("fra1").speakers:
+        for session in speaker.sessions:
+            for prefix in store.inventory.tenant("de").prefixes:
+                export = store.export("fra1", speaker.name, session.name, prefix)
+                if export is not None:
+                    store.apply([msgspec.structs.replace(export, exported=Exported.ABSENT)])
+    return store

@@ -1,0 +1,243 @@
+"""A load test is refused wherever it could be felt outside, says why with numbers, and stops itself when something moves."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+import pytest
+
+from anyconsole.actions.guards import GuardVerdict
+from anyconsole.actions.judge import judge
+from anyconsole.actions.load_guards import Baseline, baseline_of, trip
+from anyconsole.actions.load_test import LoadRequest, Purpose, make_plan
+from anyconsole.actions.plan import render
+from anyconsole.errors import AnyconsoleError
+from anyconsole.model.facts import Exported, LinkState, SessionState
+from anyconsole.model.inventory import LoadTarget, TargetClass
+from anyconsole.model.store import FleetStore
+from tests.actions.load_targets import drained_store, store_with, target
+from tests.fleet import NOW
+
+
+def judged(store: FleetStore, **asked: Any) -> dict[str, GuardVerdict]:  # noqa: ANN401 - fields of the request
+    plan = make_plan(store, LoadRequest(**{"operator": "ops", **asked}), NOW)
+    return {guard.name: guard for guard in judge(store, plan, NOW)}
+
+
+def refused(store: FleetStore, **asked: Any) -> set[str]:  # noqa: ANN401
+    return {name for name, guard in judged(store, **asked).items() if guard.refuses}
+
+
+def change(store: FleetStore, key: tuple[str, ...], **fields: object) -> None:
+    fact = store.get(key)
+    assert fact is not None
+    store.apply([msgspec.structs.replace(fact, **fields)])
+
+
+# --- before
+
+
+def test_a_drained_lab_instance_may_be_searched() -> None:
+    assert refused(drained_store()) == set()
+
+
+def test_an_instance_in_service_is_refused_unless_somebody_says_why() -> None:
+    guards = judged(store_with())
+    assert guards["in service"].refuses
+    assert guards["in service"].overridable
+    assert "drain it first" in guards["in service"].numbers
+    assert "12 q/s" in guards["in service"].numbers
+
+
+@pytest.mark.parametrize("class_", list(TargetClass))
+def test_what_any_node_announces_is_refused_and_that_is_final(class_: TargetClass) -> None:
+    guards = judged(drained_store(target(addresses=("192.0.2.53",), class_=class_)))
+    assert guards["announced"].refuses, "fra2 and the others still announce it"
+    assert not guards["announced"].overridable
+    assert "fra2" in guards["announced"].numbers
+
+
+def test_an_announced_address_that_nobody_announces_now_may_be_tested_in_a_lab_only() -> None:
+    def silenced(lab: LoadTarget) -> FleetStore:
+        store = store_with(lab)
+        for fact in list(store):
+            if fact.kind == "export":
+                store.apply([msgspec.structs.replace(fact, exported=Exported.ABSENT)])
+        return store
+
+    assert "announced" not in refused(silenced(target(addresses=("192.0.2.53",))))
+    assert "announced" in refused(silenced(target(addresses=("192.0.2.53",), class_=TargetClass.CANARY)))
+
+
+def test_what_is_not_known_to_be_withdrawn_counts_as_announced() -> None:
+    store = drained_store()
+    for fact in list(store):
+        if fact.kind == "export" and fact.node == "fra1":
+            store.apply([msgspec.structs.replace(fact, exported=Exported.UNKNOWN)])
+    assert "in service" in refused(store)
+
+
+def test_caps_of_target_and_generators_are_never_exceeded() -> None:
+    store = drained_store()
+    assert "20,000 q/s" in judged(store)["caps"].numbers
+    assert "caps" in refused(store, purpose=Purpose.FIXED, rate=20_001)
+    assert "caps" in refused(store, purpose=Purpose.FIXED, rate=10, seconds=601)
+    assert "caps" not in refused(store, purpose=Purpose.FIXED, rate=20_000, seconds=600)
+
+
+def test_only_whom_the_profile_names_may_test() -> None:
+    store = drained_store(target(users=("alice",)))
+    assert "permitted" in refused(store)
+    assert "permitted" not in refused(store, operator="alice")
+    assert not judged(store)["permitted"].overridable
+
+
+def test_a_generator_that_is_gone_or_a_change_that_is_pending_refuses_it() -> None:
+    store = drained_store()
+    change(store, ("link", "gen1"), state=LinkState.BACKOFF)
+    assert make_plan(store, LoadRequest(), NOW).missing
+    store = drained_store()
+    change(store, ("speaker", "fra1", "bird"), pending="configured by somebody")
+    assert "pending" in refused(store)
+
+
+def test_a_name_server_that_is_down_or_unseen_is_not_tested() -> None:
+    store = drained_store()
+    change(store, ("instance", "fra1", "de"), running=False)
+    assert "evidence" in refused(store)
+
+
+class TestProduction:
+    """A production target wants force, a window, a low fixed rate and a second pair of eyes."""
+
+    store = drained_store(target(class_=TargetClass.PROD))
+    fixed: ClassVar[dict[str, Any]] = {
+        "purpose": Purpose.FIXED,
+        "rate": 1.0,
+        "force": True,
+        "window_until": NOW + 60,
+        "second": "bob",
+    }
+
+    def test_with_all_of_it(self) -> None:
+        assert "production" not in refused(self.store, **self.fixed)
+
+    @pytest.mark.parametrize(
+        "but",
+        [
+            {"force": False},
+            {"purpose": Purpose.SEARCH},
+            {"rate": 100.0},
+            {"window_until": NOW - 1},
+            {"second": ""},
+            {"second": "ops"},
+        ],
+        ids=lambda but: next(iter(but)),
+    )
+    def test_but_not_without(self, but: dict[str, Any]) -> None:
+        assert "production" in refused(self.store, **self.fixed | but)
+        assert not judged(self.store, **self.fixed | but)["production"].overridable
+
+    def test_its_name_has_to_be_typed(self) -> None:
+        plan = make_plan(self.store, LoadRequest(**self.fixed), NOW)
+        assert plan.type_to_confirm == "de-fra1"
+
+
+# --- the plan
+
+
+def test_the_plan_says_who_asks_whom_how_fast_and_who_may_feel_it() -> None:
+    store = drained_store()
+    plan = make_plan(store, LoadRequest(reason="capacity"), NOW)
+    text = render(plan, judge(store, plan, NOW))
+    for words in (
+        "gen1$ python3",
+        "198.18.1.1",
+        "20,000 q/s",
+        "neighbours there: nic, enum",
+        "ends  by itself 3 s after",
+    ):
+        assert words in text
+    assert "SCRIPT 1 confirm" not in text
+
+
+def test_nothing_that_is_not_listed_is_ever_a_target() -> None:
+    with pytest.raises(AnyconsoleError, match=r"\[\[load.target\]\]"):
+        make_plan(store_with(), LoadRequest(nodes=("fra2",)), NOW)
+    with pytest.raises(AnyconsoleError, match="there are de-fra1"):
+        make_plan(store_with(), LoadRequest(targets=("de-fra2",)), NOW)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"purpose": Purpose.FIXED},
+        {"loss": 1.0},
+        {"width": 0.0},
+        {"flows": 0},
+        {"seconds": -1.0},
+        {"generators": ("gen2",)},
+    ],
+    ids=lambda asked: next(iter(asked)),
+)
+def test_what_makes_no_sense_is_said_at_once(asked: dict[str, Any]) -> None:
+    with pytest.raises(AnyconsoleError):
+        make_plan(store_with(), LoadRequest(**asked), NOW)
+
+
+def test_several_targets_are_one_after_the_other_and_have_to_be_typed() -> None:
+    store = store_with(target(), target(name="nic-fra1", tenant="nic"))
+    plan = make_plan(store, LoadRequest(nodes=("fra1",)), NOW)
+    assert [step.part for step in plan.steps] == ["de-fra1", "nic-fra1"]
+    assert plan.type_to_confirm
+
+
+# --- while it runs
+
+
+@pytest.fixture
+def running() -> tuple[FleetStore, Baseline]:
+    store = drained_store()
+    return store, baseline_of(store, target(), NOW)
+
+
+def test_nothing_moved_nothing_stops(running: tuple[FleetStore, Baseline]) -> None:
+    store, before = running
+    assert trip(store, target(), before, NOW, identities=["de.fra1"], servfail=0.001, idle=0.2) == ""
+
+
+def test_a_session_or_an_export_that_changes_stops_it(running: tuple[FleetStore, Baseline]) -> None:
+    store, before = running
+    change(store, ("session", "fra1", "bird", "ix1_v4"), state=SessionState.IDLE)
+    assert "ix1_v4 of fra1 is Idle, it was Established" in trip(store, target(), before, NOW)
+
+
+def test_an_export_that_comes_back_stops_it(running: tuple[FleetStore, Baseline]) -> None:
+    store, before = running
+    change(store, ("export", "fra1", "bird", "ix1_v4", "192.0.2.0/24"), exported=Exported.ANNOUNCED)
+    assert "192.0.2.0/24" in trip(store, target(), before, NOW)
+
+
+def test_a_neighbour_that_stops_answering_stops_it(running: tuple[FleetStore, Baseline]) -> None:
+    store, before = running
+    assert before.answering == {"nic", "enum"}
+    change(store, ("answer", "fra1", "198.51.100.53", "nic.example"), rcode=None, serial=None, error="timeout")
+    assert "nic on fra1 doesn't answer" in trip(store, target(), before, NOW)
+
+
+def test_an_answer_from_elsewhere_stops_it(running: tuple[FleetStore, Baseline]) -> None:
+    store, before = running
+    assert "de.fra2 answered" in trip(store, target(), before, NOW, identities=["de.fra1", "de.fra2"])
+    assert "(no NSID)" in trip(store, target(), before, NOW, identities=[""])
+    named = target(identity=("ns1.example",))
+    assert trip(store, named, before, NOW, identities=["ns1.example"]) == ""
+    assert "de.fra1" in trip(store, named, before, NOW, identities=["de.fra1"])
+
+
+def test_failures_and_a_starving_node_stop_it(running: tuple[FleetStore, Baseline]) -> None:
+    store, before = running
+    assert "SERVFAIL" in trip(store, target(), before, NOW, servfail=0.02)
+    assert "CPU" in trip(store, target(), before, NOW, idle=0.04)
+    alone = msgspec.structs.replace(before, answering=frozenset())
+    assert trip(store, target(), alone, NOW, idle=0.0) == "", "nobody else needs it"
