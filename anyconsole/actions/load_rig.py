@@ -29,7 +29,7 @@ from anyconsole.model.inventory import LoadTarget, family_of
 from anyconsole.model.load import Order, Phase, Trial
 from anyconsole.model.store import FleetStore
 
-__all__ = ["LoadHands", "generators", "held", "prove", "queries_of", "watched"]
+__all__ = ["LoadHands", "generators", "held", "prove", "queries_of", "setups_of", "shares_of", "watched"]
 
 PROOFS: Final = 200
 PROOF_RATE: Final = 50.0
@@ -115,7 +115,7 @@ def _setup(
         timeout=store.inventory.load.timeout,
         sources=sources,
         flows=max(1, request.flows // count),
-        processes=generator.processes or 1,
+        processes=generator.processes,
     )
 
 
@@ -125,15 +125,19 @@ def shares_of(wanted: Sequence[profile.Generator]) -> dict[str, float]:
     return {g.name: g.max_qps / whole for g in wanted}
 
 
+def setups_of(store: FleetStore, request: LoadRequest, target: LoadTarget) -> dict[str, Setup]:
+    """What each generator is told."""
+    wanted = generators_of(store, request)
+    shares = shares_of(wanted)
+    return {g.name: _setup(store, request, target, g, shares[g.name]) for g in wanted}
+
+
 @asynccontextmanager
 async def generators(
     hands: LoadHands, store: FleetStore, request: LoadRequest, target: LoadTarget, queries: QuerySet, watch: Watch
 ) -> AsyncIterator[Generators]:
     """The generators, prepared. Raises AnyconsoleError."""
-    wanted = generators_of(store, request)
-    shares = shares_of(wanted)
-    setups = {g.name: _setup(store, request, target, g, shares[g.name]) for g in wanted}
-    made = await _made(hands, setups, queries.text, watch)
+    made = await _made(hands, setups_of(store, request, target), queries.text, watch)
     async with Generators(made) as all_of_them:
         yield all_of_them
 

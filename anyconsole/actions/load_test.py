@@ -11,6 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
+from anyconsole.actions.load_search import MOST_CONFIRMS
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model.facts import LinkState
@@ -43,7 +44,7 @@ class LoadRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What somebody wants measured. An empty part of the scope means all listed targets; rates are queries/s, times are seconds.
 
     `rate` is that of a fixed run or a soak, and where a ramp ends; `cap` is never exceeded (0: as the target allows). `loss`, `width` and
-    `p99_guard` are the profile's unless said. `queries` is a file of queries, "" for names of the target's zone. `pair` joins runs that are
+    `p99_guard` are the profile's unless said. `confirm` is how long a search holds what it found. `queries` is a file of queries, "" for names of the target's zone. `pair` joins runs that are
     to be compared. `force`, `window_until` and `second` are what a production target wants besides.
     """
 
@@ -59,6 +60,7 @@ class LoadRequest(msgspec.Struct, frozen=True, kw_only=True):
     loss: float | None = None
     width: float | None = None
     p99_guard: float | None = None
+    confirm: float = 30.0
     flows: int = 256
     queries: str = ""
     pair: str = ""
@@ -120,7 +122,7 @@ def cap_of(store: FleetStore, request: LoadRequest, target: LoadTarget) -> float
 def seconds_of(request: LoadRequest, target: LoadTarget) -> float:
     """Seconds that queries may flow at most."""
     if request.purpose is Purpose.SEARCH:
-        return float(min(target.max_seconds, SEARCH_SECONDS + 4 * 30))
+        return float(min(target.max_seconds, SEARCH_SECONDS + MOST_CONFIRMS * request.confirm))
     return float(request.seconds or 60)
 
 
@@ -164,6 +166,8 @@ def _check(request: LoadRequest) -> None:
         raise AnyconsoleError(f"loss {request.loss:g}: a share from 0 to 1 is meant (0.01 is 1 %)")
     if request.width is not None and not 0 < request.width <= 0.5:
         raise AnyconsoleError(f"width {request.width:g}: a share from 0 to 0.5 is meant (0.01 is 1 %)")
+    if not 1 <= request.confirm <= 3600:
+        raise AnyconsoleError(f"confirm {request.confirm:g}: 1 to 3600 seconds are meant")
     if not 1 <= request.flows <= 4096:
         raise AnyconsoleError(f"flows {request.flows}: 1 to 4096 can be had")
 

@@ -23,9 +23,19 @@ from anyconsole.actions.load_files import RunFile, new_id, runs_folder
 from anyconsole.actions.load_limit import Limit
 from anyconsole.actions.load_live import Live
 from anyconsole.actions.load_record import InstanceSecond, LimitCause, Result
-from anyconsole.actions.load_rig import LoadHands, generators, held, prove, queries_of, watched
+from anyconsole.actions.load_rig import (
+    LoadHands,
+    generators,
+    held,
+    prove,
+    queries_of,
+    setups_of,
+    shares_of,
+    watched,
+)  # fmt: skip
 from anyconsole.actions.load_rows import result_of
 from anyconsole.actions.load_search import Search
+from anyconsole.actions.load_selftest import SelfTests, together
 from anyconsole.actions.load_server import Server
 from anyconsole.actions.load_story import header_of
 from anyconsole.actions.load_test import (
@@ -65,6 +75,7 @@ def goal_of(store: FleetStore, request: LoadRequest, target: LoadTarget, limit: 
         loss=load.loss if request.loss is None else request.loss,
         width=load.width if request.width is None else request.width,
         p99_guard=load.p99_guard_ms / 1000 if request.p99_guard is None else request.p99_guard,
+        confirm_seconds=request.confirm,
         generator_limit=limit,
     )
 
@@ -95,7 +106,9 @@ class LoadTesting:
         *,
         change: str = "",
         clock: Callable[[], float] = time.time,
+        self_tests: SelfTests | None = None,
     ) -> None:
+        """`self_tests` are those of the session; without them each generator is tested anew."""
         self._store = store
         self._plan = plan
         self._change = change
@@ -103,6 +116,7 @@ class LoadTesting:
         self._hands = hands
         self._on_view = on_view
         self._clock = clock
+        self._self_tests = self_tests or SelfTests(clock)
         self._test: _Test | None = None
 
     def adjust(self, factor: float) -> float:
@@ -155,6 +169,7 @@ class LoadTesting:
             say,
             change=self._change,
             clock=self._clock,
+            self_tests=self._self_tests,
         )
         try:
             return await self._test.carry_out(await asyncio.to_thread(runs_folder, self._store.inventory))
@@ -177,9 +192,11 @@ class _Test:
         *,
         change: str,
         clock: Callable[[], float],
+        self_tests: SelfTests,
     ) -> None:
         self._store, self._plan, self._request, self._target, self._hands = store, plan, request, target, hands
         self._change, self._on_view, self._say, self._clock = change, on_view, say, clock
+        self._self_tests = self_tests
         self._generators: Generators | None = None
         self._course: Course | None = None
         self._goal = goal_of(store, request, target)
@@ -233,6 +250,7 @@ class _Test:
             )
             self._show(state=LoadState.PROVING, words="200 queries prove where packets go")
             proof = await prove(self._hands, self._store, self._request, self._target, queries)
+            limits = await self._limits()
             header = header_of(
                 self._store,
                 self._plan,
@@ -244,7 +262,7 @@ class _Test:
                 queries=queries,
                 conditions=self._server.conditions,
                 proof=proof,
-                limits={},
+                limits=limits,
                 now=self._clock(),
             )
             file = await asyncio.to_thread(RunFile.create, folder, header)
@@ -266,6 +284,19 @@ class _Test:
         if self._tripped:
             raise LoadError(f"stopped: {self._tripped}")
         return answer.why
+
+    async def _limits(self) -> dict[str, float]:
+        """What each generator can do itself, which only a search has to know; its goal has it from now on. Raises AnyconsoleError."""
+        if self._request.purpose is not Purpose.SEARCH:
+            return {}
+        self._show(state=LoadState.PREPARING, words="self-test of the generators")
+        wanted = generators_of(self._store, self._request)
+        setups = setups_of(self._store, self._request, self._target)
+        tests = await self._self_tests.of(self._hands, wanted, setups)
+        for name, test in tests.items():
+            self._live.told(name, limit=test.limit)
+        self._goal = goal_of(self._store, self._request, self._target, together(tests, shares_of(wanted)))
+        return {name: test.limit for name, test in tests.items()}
 
     async def _trials(self, running: Generators, file: RunFile) -> Answer:
         self._course = course_of(self._request, self._goal)

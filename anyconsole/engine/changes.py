@@ -23,6 +23,7 @@ from anyconsole.actions.journal_report import markdown
 from anyconsole.actions.load_files import runs_folder
 from anyconsole.actions.load_index import LoadIndex
 from anyconsole.actions.load_rig import LoadHands
+from anyconsole.actions.load_selftest import SelfTests
 from anyconsole.actions.load_testing import LoadTesting
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.actions.run import Operator, Run, RunState
@@ -72,6 +73,7 @@ class Changes:
         self._new_runs: dict[str, Run] = {}
         self._load_tests: dict[str, LoadTesting] = {}
         self._measured = asyncio.Event()
+        self._self_tests = SelfTests(clock)
         self._new_loads: dict[tuple[str, str], LoadView] = {}
         self._summaries: list[ChangeSummary] = []
         self._told: list[ChangeSummary] | None = None
@@ -125,7 +127,15 @@ class Changes:
     def action_of(self, plan: Plan, change: str = "") -> Action:
         """The action of a plan, from now on, as this change in the journal. Drift is settled by drain steps."""
         if plan.action == "loadtest":
-            return LoadTesting(self._store, plan, self._hands, self._loaded, change=change, clock=self._clock)
+            return LoadTesting(
+                self._store,
+                plan,
+                self._hands,
+                self._loaded,
+                change=change,
+                self_tests=self._self_tests,
+                clock=self._clock,
+            )
         return Draining(self._store, plan, self._clock())
 
     async def start(

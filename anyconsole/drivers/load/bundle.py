@@ -1,4 +1,4 @@
-"""The load agent and the watcher as program texts, and the command that starts one on a host without storing anything there."""
+"""The programs of load tests as texts, and the command that starts one on a host without storing anything there."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ main()
 def bootstrap(name: str = "agent") -> tuple[str, bytes]:
     """The command line, which works in any login shell, and the bytes to write to its standard input first.
 
-    `name` is "agent" or "watcher". Keep the input open afterwards: its end is the program's end.
+    `name` is "agent", "watcher", "responder" or "lock". Keep the input open afterwards: its end is the program's end.
     """
     source = importlib.resources.files("anyconsole.drivers.load").joinpath(f"{name}.py").read_bytes()
     program = zlib.compress(source, 9)

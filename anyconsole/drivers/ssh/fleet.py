@@ -132,7 +132,7 @@ class SshFleet:
         return link.operator_key if link is not None else ""
 
     async def open_channel(self, host: str, program: str) -> LoadChannel:
-        """Start one of the programs of load tests (agent, watcher, lock) on a host. Raises SshError."""
+        """Start one of the programs of load tests (agent, watcher, responder, lock) on a host. Raises SshError."""
         return await LoadChannel.open(self._link(host).connection, program)
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""A channel to one of the programs of load tests on a host (agent, watcher, lock), over an SSH connection that stands."""
+"""A channel to one of the programs of load tests on a host (agent, watcher, responder, lock), over an SSH connection that stands."""
 
 from __future__ import annotations
 
