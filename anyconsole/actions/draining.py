@@ -220,18 +220,24 @@ class Draining:
 
     def _catchment(self, step: Step, now: float) -> Proof:
         """Which vantage points the node answers, for tenants of the step."""
-        here, asked = set(), set()
+        here, asked, silent = set(), set(), set()
         for change in step.changes:
             tenant = self._store.inventory.tenant(change.tenant)
             for vantage in self._store.inventory.vantages:
                 for address in tenant.addresses_in(change.prefix):
                     for zone in tenant.zones:
                         answer = self._store.answer(vantage.name, address, zone)
-                        if answer is None or not self._store.is_fresh(answer, now) or not answer.nsid:
+                        if answer is None or not self._store.is_fresh(answer, now):
+                            continue
+                        if answer.error:
+                            silent.add(f"{vantage.name} ({change.tenant}, {family_of(change.prefix)})")
+                        if not answer.nsid:
                             continue
                         asked.add(vantage.name)
                         if node_of_nsid(self._store, answer.nsid) == step.host:
                             here.add(f"{vantage.name} ({change.tenant}, {family_of(change.prefix)})")
+        if silent:  # not necessarily of our doing, but nothing to call proved
+            return Proof(layer="catchment", met=None, words=f"no answer at all at {', '.join(sorted(silent))}")
         if not asked:
             return Proof(layer="catchment", met=None, words="no vantage point tells")
         if step.changes[0].after is Intent.SERVE:

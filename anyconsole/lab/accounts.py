@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anyconsole.lab.topology import TENANTS, node, router
+from anyconsole.lab.topology import TENANTS, Node, router
 
 __all__ = ["OPERATOR", "account_files", "gid", "uid"]
 
@@ -10,7 +10,8 @@ OPERATOR = "ops"
 """The console's login on every host: unprivileged, with just the groups that may read the daemons' sockets and logs."""
 
 _FIRST_ID = 59500
-_ACCOUNTS = ("ops", "sshd", "bird", "frr", "frrvty", "prometheus", "load", *(t.user for t in TENANTS))
+_ACCOUNTS = ("ops", "sshd", "bird", "frr", "frrvty", "gobgp", "prometheus", "load", *(t.user for t in TENANTS))
+_SPEAKER_GROUPS = {"bird": "bird", "frr": "frrvty", "gobgp": "gobgp"}
 _TTY_GROUP = 5
 _NOBODY = 65534
 
@@ -25,9 +26,9 @@ def gid(name: str) -> int:
     return uid(name)
 
 
-def account_files(host: str) -> dict[str, str]:
-    """passwd, group, shadow, gshadow and nsswitch.conf of a host."""
-    members = operator_groups(host)
+def account_files(host: str, here: Node | None) -> dict[str, str]:
+    """passwd, group, shadow, gshadow and nsswitch.conf of a host; `here` is the node that it is."""
+    members = operator_groups(host, here)
     passwd = ["root:x:0:0:root:/root:/bin/bash"]
     group = ["root:x:0:", f"tty:x:{_TTY_GROUP}:"]
     shadow = ["root:*:20000:0:99999:7:::"]
@@ -50,12 +51,11 @@ def account_files(host: str) -> dict[str, str]:
     }
 
 
-def operator_groups(host: str) -> set[str]:
+def operator_groups(host: str, here: Node | None) -> set[str]:
     """Groups of the operator besides its own. On the peers' routers, which are looking glasses, it may read BIRD."""
-    here = node(host)
     if here is None:
         return {"bird"} if router(host) is not None else set()
-    return {"bird" if here.speaker == "bird" else "frrvty", *(t.user for t in TENANTS)}
+    return {_SPEAKER_GROUPS[here.speaker], *(t.user for t in TENANTS)}
 
 
 def _lines(lines: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""`anyconsole lab up | status | down | shell | break | heal` on the command line. stdout is for output, progress goes to stderr."""
+"""`anyconsole lab up | status | down | shell | break | heal | limit` on the command line. stdout is for output, progress goes to stderr."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from anyconsole.errors import AnyconsoleError
+from anyconsole.errors import AnyconsoleError, LabError
 from anyconsole.lab.kinds import ALIASES, KINDS
 
 if TYPE_CHECKING:
@@ -29,11 +29,20 @@ def _fill(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb, text in (("up", "build it and wait until all of it works"), ("status", "show its hosts, daemons and sessions"),
                        ("down", "remove it without a trace"), ("shell", "a root shell, or a command, inside one of its hosts"),
-                       ("break", "break something on purpose"), ("heal", "undo every break")):  # fmt: skip
+                       ("break", "break something on purpose"), ("heal", "undo every break"),
+                       ("limit", "limit the queries that a node's name servers get, for load tests to find")):  # fmt: skip
         sub = verbs.add_parser(verb, help=text, formatter_class=argparse.RawDescriptionHelpFormatter)
         sub.add_argument(
             "--name", default="default", help="which lab (default: %(default)s); several can be up side by side"
         )
+        if verb == "up":
+            sub.add_argument(
+                "--speaker",
+                action="append",
+                default=[],
+                metavar="NODE=KIND",
+                help="let a node run bird, frr or gobgp instead of its usual routing daemon; can be given several times",
+            )
         if verb == "status":
             sub.add_argument("--output", choices=("table", "json"), default="table")
         if verb == "shell":
@@ -49,6 +58,13 @@ def _fill(parser: argparse.ArgumentParser) -> None:
             sub.add_argument("kind", choices=(*KINDS, *ALIASES), metavar="KIND")
             sub.add_argument("host", metavar="HOST")
             sub.add_argument("argument", nargs="?", default="", metavar="ARG")
+        if verb == "limit":
+            sub.epilog = (
+                "Only UDP queries to the unicast addresses of the node are limited, not those to service addresses."
+            )
+            sub.add_argument("host", metavar="NODE")
+            sub.add_argument("rate", metavar="RATE", help="queries/s for each name server, or off")
+            sub.add_argument("--tenant", default="", help="only this tenant's name server")
         if verb == "heal":
             sub.add_argument("host", nargs="?", default="", metavar="HOST", help="only this host's breaks")
 
@@ -57,7 +73,15 @@ def run(args: argparse.Namespace) -> int:
     """Carry out a parsed `lab` command and return the exit code. Raises LabError."""
     from anyconsole.lab.lab import Lab  # noqa: PLC0415 - netlink takes a while to import and no other command needs it
 
-    return _VERBS[args.verb](Lab(args.name), args)
+    speakers = dict(_speaker(text) for text in args.speaker) if args.verb == "up" else {}
+    return _VERBS[args.verb](Lab(args.name, speakers), args)
+
+
+def _speaker(text: str) -> tuple[str, str]:
+    host, equals, kind = text.partition("=")
+    if not equals:
+        raise LabError(f"{text!r} names no routing daemon: give NODE=KIND, for example sin1=gobgp")
+    return host, kind
 
 
 def _up(lab: Lab, _args: argparse.Namespace) -> int:
@@ -113,8 +137,21 @@ def _heal(lab: Lab, args: argparse.Namespace) -> int:
     return 0
 
 
+def _limit(lab: Lab, args: argparse.Namespace) -> int:
+    if args.rate == "off":
+        lab.unlimit(args.host, args.tenant)
+        _tell(f"unlimited: {args.host} {args.tenant}".rstrip())
+        return 0
+    if not args.rate.isdecimal():
+        raise LabError(f"{args.rate!r} is no limit: give queries a second, or off")
+    lab.limit(args.host, int(args.rate), args.tenant)
+    _tell(f"limited: {args.host} {args.tenant}".rstrip() + f" to {args.rate} queries/s")
+    return 0
+
+
 _VERBS: dict[str, Callable[[Lab, argparse.Namespace], int]] = {
     "up": _up, "down": _down, "status": _status, "shell": _shell, "break": _break, "heal": _heal,
+    "limit": _limit,
 }  # fmt: skip
 
 

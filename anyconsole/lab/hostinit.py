@@ -56,7 +56,10 @@ def build_view(spec: dict[str, Any]) -> None:
             except OSError as error:  # a mount that is hidden below another one: no lab process can reach it either
                 print(f"left as it is: {error}", file=sys.stderr)
     mount("proc", "/proc", "proc")
+    groups = os.open("/sys/fs/cgroup", os.O_PATH) if spec["cgroups"] and Path("/sys/fs/cgroup").is_dir() else -1
     mount("sysfs", "/sys", "sysfs")
+    if groups >= 0:
+        show_cgroups(groups)
     for source, target, mode in spec["binds"]:
         bind(source, target, read_only=mode == "ro")
     for target in spec["tmpfs"]:
@@ -65,6 +68,15 @@ def build_view(spec: dict[str, Any]) -> None:
         Path(path).mkdir(parents=True, exist_ok=True)
         Path(path).chmod(int(mode, 8))
         os.chown(path, pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid)
+
+
+def show_cgroups(descriptor: int) -> None:
+    """Show the machine's control groups, open at `descriptor`, read-only: whoever looks sees which process is throttled."""
+    mount(f"/proc/self/fd/{descriptor}", "/sys/fs/cgroup", flags=MS_BIND | MS_REC)
+    os.close(descriptor)
+    for target, _ in [_mount_fields(line) for line in Path("/proc/self/mountinfo").read_text().splitlines()]:
+        if target.startswith("/sys/fs/cgroup"):
+            mount("none", target, flags=MS_REMOUNT | MS_BIND | MS_RDONLY)
 
 
 def _mount_fields(line: str) -> tuple[str, str]:

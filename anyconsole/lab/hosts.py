@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from anyconsole.lab import collector, metrics
+from anyconsole.lab import collector, gobgp, metrics, state
 from anyconsole.lab.accounts import OPERATOR, account_files, gid, uid
 from anyconsole.lab.nameservers import chroot_of, instance
 from anyconsole.lab.paths import LabPaths
@@ -24,7 +24,6 @@ from anyconsole.lab.topology import (
     Node,
     Tenant,
     management,
-    node,
     router,
 )
 from anyconsole.lab.zones import query_names
@@ -45,6 +44,7 @@ class _Host:
     def __init__(self, paths: LabPaths, name: str) -> None:
         self.base = paths.host(name)
         self.name = name
+        self.here = state.node(paths, name)
         self.binds: list[tuple[str, str, str]] = []
         self.directories: list[tuple[str, str, str, str]] = [("/run/sshd", "755", "root", "root")]
         self.daemons: list[dict[str, Any]] = []
@@ -69,6 +69,7 @@ class _Host:
     def description(self, sysctls: dict[str, str]) -> str:
         parts = {
             "hostname": self.name,
+            "cgroups": self.here is not None,
             "binds": self.binds,
             "tmpfs": _TEMPORARY,
             "directories": self.directories,
@@ -81,11 +82,13 @@ class _Host:
 def make_host(paths: LabPaths, name: str, index: int) -> None:
     """Write everything that is `name`'s own below the lab's directory."""
     host = _Host(paths, name)
-    here = node(name)
+    here = host.here
     _common(host, index, paths.client_key.with_suffix(".pub").read_text())
     sysctls = dict(_SYSCTLS)
     if here is not None:
         _speaker(host, here)
+        if here.speaker == "gobgp":
+            sysctls |= gobgp.sysctls(here)
         for tenant in TENANTS:
             _name_server(host, here, tenant, paths)
         _exporters(host, here)
@@ -93,7 +96,7 @@ def make_host(paths: LabPaths, name: str, index: int) -> None:
         sysctls |= {"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"}
         _bird(host, bird_router_files(crossing))
     elif name == PROMETHEUS:
-        _prometheus(host)
+        _prometheus(host, state.nodes(paths))
     else:
         for client in CLIENTS:
             if client.name == name:
@@ -102,7 +105,7 @@ def make_host(paths: LabPaths, name: str, index: int) -> None:
 
 
 def _common(host: _Host, index: int, client_key: str) -> None:
-    for file, text in account_files(host.name).items():
+    for file, text in account_files(host.name, host.here).items():
         host.write(f"etc/{file}", text, mode=0o640 if "shadow" in file else 0o644)
         host.show(f"etc/{file}", f"/etc/{file}")
     host.write("etc/hosts", _hosts_file())
@@ -137,6 +140,9 @@ def _speaker(host: _Host, here: Node) -> None:
     if here.speaker == "bird":
         _bird(host, bird_node_files(here))
         return
+    if here.speaker == "gobgp":
+        _gobgp(host, here)
+        return
     host.folder("frr", "frr", "frrvty", 0o2775)
     for file, text in frr_node_files(here).items():
         host.write(f"frr/{file}", text, "frr", "frrvty", 0o660)
@@ -147,9 +153,23 @@ def _speaker(host: _Host, here: Node) -> None:
     host.directories.append(("/var/tmp/frr", "755", "frr", "frr"))  # noqa: S108 - the host's own
     common = ["-u", "frr", "-g", "frr", "-A", "127.0.0.1", "-P", "0"]
     host.daemons.append({"name": "zebra", "argv": ["/usr/lib/frr/zebra", *common]})
+    # A bgpd that doesn't find zebra tries again only after 10 s, and by then has refused every IPv6 route with a link-local next hop.
+    wait = "for try in $(seq 200); do [ -S /run/frr/zserv.api ] && break; sleep 0.05; done"
+    command = f"{wait}; exec /usr/lib/frr/bgpd {' '.join(common)}"
     host.daemons.append({
-        "name": "bgpd", "argv": ["/usr/lib/frr/bgpd", *common], "ready": "/run/frr/bgpd.vty", "post": ["vtysh", "-b"],
+        "name": "bgpd", "argv": ["sh", "-c", command], "ready": "/run/frr/bgpd.vty", "post": ["vtysh", "-b"],
     })  # fmt: skip
+
+
+def _gobgp(host: _Host, here: Node) -> None:
+    # Debian's package brings no folder of its own, and no unit that would let a login use the API.
+    folder = gobgp.FOLDER.removeprefix("/")
+    host.folder(folder, "gobgp", "gobgp", 0o2775)
+    for file, text in gobgp.node_files(here).items():
+        host.write(f"{folder}/{file}", text, "root", "gobgp")
+    host.directories.append(("/run/gobgp", "750", "gobgp", "gobgp"))
+    host.directories.append(("/run/lock", "1777", "root", "root"))
+    host.daemons.append(gobgp.DAEMON)
 
 
 def _bird(host: _Host, files: dict[str, str]) -> None:
@@ -215,8 +235,8 @@ def _exporters(host: _Host, here: Node) -> None:
         ]})  # fmt: skip
 
 
-def _prometheus(host: _Host) -> None:
-    for file, text in metrics.prometheus_files().items():
+def _prometheus(host: _Host, nodes: tuple[Node, ...]) -> None:
+    for file, text in metrics.prometheus_files(nodes).items():
         host.write(f"prometheus/{file}", text)
     host.show("prometheus", "/etc/prometheus")
     host.directories.append(("/run/prometheus", "750", "prometheus", "prometheus"))

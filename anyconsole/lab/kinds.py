@@ -11,6 +11,10 @@ KINDS = {
     "link": "HOST PEER: cut the link to PEER on HOST's side",
     "session": "HOST SESSION: shut one BGP session down",
     "serial": "HOST [TENANT]: let the zone of a tenant (of every tenant) fall one SOA serial behind",
+    "rrl": "HOST [TENANT]: response rate limiting for a tenant (every tenant): 5 equal answers a second to a network",
+    "smallbuffer": "HOST [TENANT]: a UDP receive buffer of 4 KiB for the name server of a tenant (of every tenant); not on Knot",
+    "workers": "HOST [TENANT]: two workers for the name server of a tenant (of every tenant); not on BIND",
+    "quota": "HOST TENANT: no more than a tenth of a core for the name server of a tenant",
 }
 
 ALIASES = {"bird": "speaker"}

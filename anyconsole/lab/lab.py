@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -15,13 +15,13 @@ import msgspec
 from pyroute2 import NetlinkError, netns
 
 from anyconsole.errors import LabError
-from anyconsole.lab import control, faults, network, processes, readiness, requirements, state
+from anyconsole.lab import control, faults, limits, network, processes, quota, readiness, requirements, state
 from anyconsole.lab.hosts import make_host
 from anyconsole.lab.paths import LAB_ROOT, LabPaths
 from anyconsole.lab.profile import profile_text
 from anyconsole.lab.sshfiles import make_keys, write_client_files
 from anyconsole.lab.state import Break, State
-from anyconsole.lab.topology import HOSTS, uplink
+from anyconsole.lab.topology import HOSTS, NODES, SPEAKERS, node, uplink
 from anyconsole.lab.zones import make_zones
 
 __all__ = ["HostRow", "Lab"]
@@ -44,11 +44,25 @@ class HostRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lab:
-    """The lab called `name`, whether it is up or not. Raises LabError for an impossible name."""
+    """The lab called `name`, whether it is up or not.
 
-    def __init__(self, name: str = "default") -> None:
+    Args:
+        name: Which one; several can be up side by side.
+        speakers: Routing daemons (bird, frr, gobgp) that nodes are to run instead of their usual ones, by node.
+
+    Raises:
+        LabError: An impossible name, no such node, or no such daemon.
+    """
+
+    def __init__(self, name: str = "default", speakers: Mapping[str, str] | None = None) -> None:
         self.name = name
         self.paths = LabPaths(name)
+        self._speakers = dict(speakers or {})
+        for host, kind in self._speakers.items():
+            if node(host) is None:
+                raise LabError(f"{host!r} is no node of the lab: {', '.join(n.name for n in NODES)}")
+            if kind not in SPEAKERS:
+                raise LabError(f"{host} can't run {kind!r}: it is one of {', '.join(SPEAKERS)}")
 
     @property
     def profile_path(self) -> Path:
@@ -85,6 +99,7 @@ class Lab:
         requirements.check()
         with state.lock(self.paths.lock):
             if self.is_up:
+                self._must_run_the_speakers()
                 return False
             if self._leftovers():
                 tell("removing what is left of an earlier lab of this name")
@@ -104,6 +119,14 @@ class Lab:
             tell(f"up after {time.monotonic() - started:.1f} s")
         return True
 
+    def _must_run_the_speakers(self) -> None:
+        for host, kind in self._speakers.items():
+            here = state.node(self.paths, host)
+            if here is not None and here.speaker != kind:
+                raise LabError(
+                    f"lab {self.name!r} is up and {host} runs {here.speaker} in it; `anyconsole lab down --name {self.name}` first"
+                )
+
     def _claim(self) -> State:
         with state.lock(LAB_ROOT / ".index.lock"):
             taken = state.taken_indexes()
@@ -112,7 +135,7 @@ class Lab:
                 raise LabError("no free network in 198.18.0.0/16 is left on this machine; see `ip route`")
             self.paths.base.mkdir(mode=0o700)
             serial = int(datetime.now(UTC).strftime("%Y%m%d")) * 100 + 10
-            claimed = State(index=index, serial=serial)
+            claimed = State(index=index, serial=serial, speakers=self._speakers)
             state.save_state(self.paths, claimed)
             if not Path(netns.NETNS_RUN_DIR).exists():
                 _NETNS_MARK.touch()
@@ -188,6 +211,7 @@ class Lab:
         network.remove_namespaces(self.paths)
         # Whatever was just about to enter a namespace when its name went.
         processes.end_members(inodes)
+        quota.remove_groups(self.paths)
         if index is not None:
             network.remove_uplink(index)
         if self.paths.base.exists():
@@ -202,6 +226,7 @@ class Lab:
 
     def _leftovers(self) -> list[str]:
         left = [f"namespace {self.paths.namespace(host)}" for host in network.namespaces_of(self.paths)]
+        left += [f"control group {group}" for group in quota.groups_of(self.paths)]
         index = self._index()
         if index is not None and network.has_uplink(index):
             left.append(f"interface {network.uplink_name(index)}")
@@ -227,10 +252,10 @@ class Lab:
         found = tuple(fault.text for fault in self._faults(host))
         try:
             rows = control.daemons(self.paths, host)
-            sessions = readiness.session_states(host, control.first_process(self.paths, host))
+            sessions = readiness.session_states(self.paths, host)
         except control.HostDownError:
             return HostRow(host=host, running=False, daemons={}, sessions={}, faults=found)
-        except (OSError, ValueError):
+        except (OSError, ValueError, subprocess.SubprocessError):
             sessions = {}
             rows = control.daemons(self.paths, host)
         return HostRow(
@@ -274,3 +299,13 @@ class Lab:
         self._must_exist()
         with state.lock(self.paths.lock):
             return faults.heal(self, host)
+
+    def limit(self, host: str, rate: int, tenant: str = "") -> None:
+        """Put a limit of queries a second in front of each name server of a node, or only one tenant's. Raises LabError; see `limits`."""
+        self._must_exist()
+        limits.limit(self, host, rate, tenant)
+
+    def unlimit(self, host: str, tenant: str = "") -> None:
+        """Take such limits away. Raises LabError."""
+        self._must_exist()
+        limits.unlimit(self, host, tenant)

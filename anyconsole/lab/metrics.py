@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from anyconsole.lab.nameservers import chroot_of, instance
-from anyconsole.lab.topology import NODES, TENANTS, Node
+from anyconsole.lab.topology import TENANTS, Node
 
 __all__ = ["QPS_QUERY", "collector_config", "prometheus_files"]
 
@@ -28,11 +28,11 @@ def collector_config(node: Node) -> str:
     return json.dumps({"kind": node.name_server, "target": f"{TEXTFILES}/anycast.prom", "controls": controls})
 
 
-def prometheus_files() -> dict[str, str]:
-    """Files of /etc/prometheus on the Prometheus host."""
+def prometheus_files(nodes: tuple[Node, ...]) -> dict[str, str]:
+    """Files of /etc/prometheus on the Prometheus host, which scrapes these nodes."""
     jobs = [
-        _job("node", NODE_EXPORTER_PORT, NODES),
-        _job("bird", BIRD_EXPORTER_PORT, [n for n in NODES if n.speaker == "bird"]),
+        _job("node", NODE_EXPORTER_PORT, nodes),
+        _job("bird", BIRD_EXPORTER_PORT, [n for n in nodes if n.speaker == "bird"]),
     ]
     return {
         "prometheus.yml": "global:\n  scrape_interval: 2s\n  evaluation_interval: 2s\n"

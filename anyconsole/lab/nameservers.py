@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from anyconsole.lab.topology import Node, Tenant
+from anyconsole.lab.topology import Node, Tenant, unicast
 
-__all__ = ["Instance", "chroot_of", "daemon_name", "instance", "reload_command"]
+__all__ = ["Instance", "Tuning", "chroot_of", "daemon_name", "instance", "reload_command"]
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,6 +18,14 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     daemon: dict[str, Any]
     profile: dict[str, str]
     needs_usr: bool = False
+
+
+class Tuning(msgspec.Struct, frozen=True, kw_only=True):
+    """What limits a name server. `rrl` is response rate limiting in answers/s, 0 is off; `receive_buffer` is bytes, 0 is its default."""
+
+    rrl: int = 0
+    receive_buffer: int = 0
+    workers: int = 1
 
 
 def chroot_of(tenant: Tenant) -> str:
@@ -30,10 +38,10 @@ def daemon_name(tenant: Tenant) -> str:
     return f"ns-{tenant.name}"
 
 
-def instance(node: Node, tenant: Tenant) -> Instance:
-    """The name server of `tenant` on `node`."""
+def instance(node: Node, tenant: Tenant, tuning: Tuning = Tuning()) -> Instance:  # noqa: B008 - frozen
+    """The name server of `tenant` on `node`. Knot has no setting for the receive buffer, BIND none for workers."""
     make = {"nsd": _nsd, "knot": _knot, "bind": _bind}[node.name_server]
-    return make(node, tenant)
+    return make(node, tenant, tuning)
 
 
 def reload_command(node: Node, tenant: Tenant) -> list[str] | None:
@@ -46,16 +54,20 @@ def reload_command(node: Node, tenant: Tenant) -> list[str] | None:
     return None
 
 
-def _nsd(node: Node, tenant: Tenant) -> Instance:
+def _nsd(node: Node, tenant: Tenant, tuning: Tuning) -> Instance:
     root = chroot_of(tenant)
+    own4, own6 = unicast(node, tenant)
     config = f"""\
 server:
   chroot: "{root}"
   username: {tenant.user}
   ip-address: {tenant.address4}
   ip-address: {tenant.address6}
+  ip-address: {own4}
+  ip-address: {own6}
   port: 53
-  server-count: 1
+  server-count: {tuning.workers}
+  reuseport: {"yes" if tuning.workers > 1 else "no"}
   pidfile: "{root}/run/nsd.pid"
   logfile: "{root}/log/nsd.log"
   zonesdir: "{root}/zones"
@@ -66,14 +78,19 @@ server:
   identity: "{tenant.name}.{node.name}"
   nsid: "ascii_{tenant.name}.{node.name}"
   verbosity: 1
-  # Off: its default drops a load test's queries and looks like packet loss.
-  rrl-ratelimit: 0
+  # Off unless asked for: its default drops a load test's queries and looks like packet loss.
+  rrl-ratelimit: {tuning.rrl}
+  rrl-whitelist-ratelimit: {tuning.rrl}
+  rrl-size: 10000
+{f"  receive-buffer-size: {tuning.receive_buffer}" if tuning.receive_buffer else ""}
 remote-control:
   control-enable: yes
   control-interface: "{root}/run/nsd.ctl"
 zone:
   name: "{tenant.zone}"
   zonefile: "{tenant.zone}.zone"
+  provide-xfr: {own4} NOKEY
+  provide-xfr: {own6} NOKEY
 """
     return Instance(
         files={"etc/nsd.conf": config},
@@ -87,16 +104,21 @@ zone:
     )
 
 
-def _knot(node: Node, tenant: Tenant) -> Instance:
+def _knot(node: Node, tenant: Tenant, tuning: Tuning) -> Instance:
+    own4, own6 = unicast(node, tenant)
+    limiter, modules = "", "mod-stats/all"
+    if tuning.rrl:
+        limiter = f"mod-rrl:\n  - id: all\n    rate-limit: {tuning.rrl}\n    slip: 2\n"
+        modules = "[ mod-stats/all, mod-rrl/all ]"
     config = f"""\
 server:
   rundir: "/run"
   user: {tenant.user}:{tenant.user}
   pidfile: "/run/knot.pid"
-  listen: [ {tenant.address4}@53, "{tenant.address6}@53" ]
+  listen: [ {tenant.address4}@53, "{tenant.address6}@53", {own4}@53, "{own6}@53" ]
   identity: "{tenant.name}.{node.name}"
   nsid: "{tenant.name}.{node.name}"
-  udp-workers: 1
+  udp-workers: {tuning.workers}
   tcp-workers: 1
   background-workers: 1
 control:
@@ -120,17 +142,22 @@ mod-stats:
     flag-presence: on
     response-code: on
     query-type: on
-template:
+{limiter}template:
   - id: default
-    global-module: mod-stats/all
+    global-module: {modules}
     storage: "/zones"
     file: "%s.zone"
     journal-content: none
     zonefile-sync: -1
     zonefile-load: whole
     semantic-checks: off
+acl:
+  - id: itself
+    address: [ {own4}, "{own6}" ]
+    action: transfer
 zone:
   - domain: {tenant.zone}
+    acl: itself
 """
     root = chroot_of(tenant)
     return Instance(
@@ -146,28 +173,30 @@ zone:
     )
 
 
-def _bind(node: Node, tenant: Tenant) -> Instance:
+def _bind(node: Node, tenant: Tenant, tuning: Tuning) -> Instance:
     identity = f"{tenant.name}.{node.name}"
+    own4, own6 = unicast(node, tenant)
     config = f"""\
 options {{
   directory "/run";
   pid-file "/run/named.pid";
   session-keyfile none;
   lock-file none;
-  listen-on port 53 {{ {tenant.address4}; }};
-  listen-on-v6 port 53 {{ {tenant.address6}; }};
+  listen-on port 53 {{ {tenant.address4}; {own4}; }};
+  listen-on-v6 port 53 {{ {tenant.address6}; {own6}; }};
   server-id "{identity}";
   hostname "{identity}";
   recursion no;
   allow-query {{ any; }};
-  allow-transfer {{ none; }};
+  allow-transfer {{ {own4}; {own6}; }};
   dnssec-validation no;
   empty-zones-enable no;
   notify no;
   minimal-responses yes;
   zone-statistics full;
   max-cache-size 4M;
-  rate-limit {{ responses-per-second 0; }};
+  rate-limit {{ responses-per-second {tuning.rrl}; }};
+{f"  udp-receive-buffer {tuning.receive_buffer};" if tuning.receive_buffer else ""}
 }};
 controls {{ }};
 statistics-channels {{ inet 127.0.0.1 port {8000 + tenant.number} allow {{ 127.0.0.1; }}; }};

@@ -7,12 +7,13 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from pathlib import Path
 from typing import TypeVar
 
 from pyroute2 import IPRoute, NetlinkError, NetNS, netns
 
+from anyconsole.lab import state
 from anyconsole.lab.paths import LabPaths
 from anyconsole.lab.topology import (
     CLIENTS,
@@ -22,6 +23,11 @@ from anyconsole.lab.topology import (
     ends_of,
     management,
     node,
+    router,
+    sources,
+    static_routes,
+    unicast,
+    unicast_networks,
     uplink,
 )
 
@@ -32,6 +38,7 @@ __all__ = [
 
 _T = TypeVar("_T")
 _NO_DAD = 0x02
+_FOR_EVER = 0xFFFFFFFF
 _BRIDGE = "mgmt"
 
 
@@ -75,12 +82,14 @@ def build_network(paths: LabPaths, index: int) -> None:
             peer = {"ifname": link.a, "net_ns_fd": paths.namespace(link.b)}
             spaces[link.a].link("add", ifname=link.b, kind="veth", peer=peer)
             for host in (link.a, link.b):
-                _configure_end(spaces[host], host, link.other(host))
+                _configure_end(paths, spaces[host], host, link.other(host))
         for host, space in spaces.items():
-            if node(host) is not None:
+            if (here := node(host)) is not None:
                 for tenant in TENANTS:
-                    _address(space, "lo", tenant.address4, 32)
-                    _address(space, "lo", tenant.address6, 128)
+                    own4, own6 = unicast(here, tenant)
+                    for address4, address6 in ((tenant.address4, tenant.address6), (own4, own6)):
+                        _address(space, "lo", address4, 32)
+                        _address(space, "lo", address6, 128)
         _uplink(paths, spaces["jump"], index)
 
 
@@ -116,21 +125,48 @@ def _uplink(paths: LabPaths, jump: NetNS, index: int) -> None:
     jump.link("set", index=_index(jump, "uplink"), state="up")
 
 
-def _configure_end(space: NetNS | IPRoute, host: str, far: str) -> None:
+def _configure_end(paths: LabPaths, space: NetNS | IPRoute, host: str, far: str) -> None:
     link = next(item for item in ends_of(host) if item.other(host) == far)
     space.link("set", index=_index(space, far), state="up")
     for interface in (link.interface4(host), link.interface6(host)):
         _address(space, far, str(interface.ip), interface.network.prefixlen)
-    if any(client.name == host for client in CLIENTS):
-        for gateway, everywhere in ((link.interface4(far).ip, "0.0.0.0/0"), (link.interface6(far).ip, "::/0")):
-            with _already_there():
-                space.route("add", dst=everywhere, gateway=str(gateway))
+    gateways = link.interface4(far).ip, link.interface6(far).ip
+    for client in CLIENTS:
+        if client.name == host:
+            for interface in sources(client)[2:]:
+                _address(space, far, str(interface.ip), interface.network.prefixlen, only_if_asked_for=True)
+            _default_routes(space, gateways, 0)
+    here = state.node(paths, host)
+    if here is not None and here.speaker == "gobgp":
+        # gobgpd installs no routes. The first link is preferred.
+        _default_routes(space, gateways, ends_of(host).index(link))
+    if router(host) is not None:
+        for target in static_routes(host).get(far, []):
+            for gateway, network in zip(gateways, unicast_networks(target), strict=True):
+                _route(space, str(network), str(gateway))
 
 
-def _address(space: NetNS | IPRoute, interface: str, address: str, prefixlen: int) -> None:
-    flags = {"flags": _NO_DAD} if ":" in address else {}
+def _default_routes(space: NetNS | IPRoute, gateways: tuple[IPv4Address, IPv6Address], position: int) -> None:
+    for gateway, everywhere in zip(gateways, ("0.0.0.0/0", "::/0"), strict=True):
+        _route(space, everywhere, str(gateway), priority=1024 + position)
+
+
+def _route(space: NetNS | IPRoute, network: str, gateway: str, **options: int) -> None:
     with _already_there():
-        space.addr("add", index=_index(space, interface), address=address, prefixlen=prefixlen, **flags)
+        space.route("add", dst=network, gateway=gateway, **options)
+
+
+def _address(
+    space: NetNS | IPRoute, interface: str, address: str, prefixlen: int, *, only_if_asked_for: bool = False
+) -> None:
+    options: dict[str, int] = {}
+    if ":" in address:
+        options["flags"] = _NO_DAD
+        if only_if_asked_for:
+            # Deprecated (RFC 4862): good for a socket that is bound to it, never chosen by itself. In IPv4 the first address is.
+            options |= {"preferred_lft": 0, "valid_lft": _FOR_EVER}
+    with _already_there():
+        space.addr("add", index=_index(space, interface), address=address, prefixlen=prefixlen, **options)
 
 
 @contextmanager
@@ -158,7 +194,7 @@ def set_link(paths: LabPaths, host: str, far: str, *, up: bool) -> None:
 def restore_link(paths: LabPaths, host: str, far: str) -> None:
     """Put a link up again with the addresses and routes that the kernel dropped when it went down."""
     with NetNS(paths.namespace(host)) as space:
-        _configure_end(space, host, far)
+        _configure_end(paths, space, host, far)
 
 
 def remove_namespaces(paths: LabPaths) -> None:

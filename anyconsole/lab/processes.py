@@ -10,13 +10,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from anyconsole.errors import LabError
 from anyconsole.lab import hostinit
 from anyconsole.lab.paths import LabPaths
 
-__all__ = ["PYTHON", "end_members", "enter_command", "members", "start_host"]
+__all__ = ["PYTHON", "end_members", "enter_command", "members", "owned", "start_host"]
 
 PYTHON = "/usr/bin/python3"
 """The interpreter that runs inside hosts: the system's, because the user's own may be hidden there."""
@@ -50,6 +51,16 @@ def members(inodes: set[int]) -> list[int]:
     """Processes that live in one of these network namespaces. Dead ones that nobody has collected yet don't count."""
     numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     return [pid for pid in numbers if _network_of(pid) in inodes]
+
+
+def owned(pids: Iterable[int], user: int) -> list[int]:
+    """Those of these processes that run as a user."""
+    found = []
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if Path(f"/proc/{pid}").stat().st_uid == user:
+                found.append(pid)
+    return found
 
 
 def _network_of(pid: int) -> int | None:

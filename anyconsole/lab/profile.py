@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from anyconsole.lab import gobgp, state
 from anyconsole.lab.accounts import OPERATOR
 from anyconsole.lab.metrics import QPS_QUERY
 from anyconsole.lab.nameservers import chroot_of, instance
 from anyconsole.lab.paths import LabPaths
-from anyconsole.lab.topology import CLIENTS, NODES, PEERS, PROMETHEUS, ROUTERS, TENANTS, Node, sessions_of
+from anyconsole.lab.topology import (
+    CLIENTS,
+    PEERS,
+    PROMETHEUS,
+    ROUTERS,
+    TENANTS,
+    Node,
+    sessions_of,
+    sources,
+    unicast,
+)
 
 __all__ = ["profile_text"]
 
+_MOST_QPS = 60_000
+_SPEAKERS = {
+    "bird": {"socket": "/run/bird/bird.ctl", "drain_file": "/etc/bird/drain.conf", "log": "/var/log/bird.log"},
+    "frr": {"socket": "/var/run/frr/bgpd.vty", "log": "/var/log/frr/frr.log"},
+    "gobgp": {"socket": gobgp.SOCKET, "drain_file": gobgp.DRAIN_FILE, "log": gobgp.LOG},
+}
 _SITES = {"fra": ("eu", "Frankfurt"), "ams": ("eu", "Amsterdam"), "lon": ("eu", "London"), "sin": ("ap", "Singapore")}
 
 
 def profile_text(paths: LabPaths) -> str:
     """The lab's profile as TOML."""
+    nodes = state.nodes(paths)
     blocks = [
         f"# Written by `anyconsole lab up --name {paths.name}`; gone after `lab down`.",
         _table("profile", name="lab" if paths.name == "default" else f"lab {paths.name}", colour="#5fd7ff", read_only=True),
@@ -32,9 +50,23 @@ def profile_text(paths: LabPaths) -> str:
             )
             for t in TENANTS
         ),
-        *(_node(n) for n in NODES),
+        *(_node(n) for n in nodes),
         *(_table("[vantage]", name=c.name, address=c.name, region=c.region) for c in CLIENTS),
         *(_table("[looking_glass]", name=r.name, peer=r.peer, address=r.name, socket="/run/bird/bird.ctl") for r in ROUTERS),
+        *(
+            _table(
+                "[generator]", name=f"gen{number}", address=c.name, region=c.region, max_qps=_MOST_QPS, processes=1,
+                sources=[str(s.ip) for s in sources(c)],
+            )
+            for number, c in enumerate(CLIENTS, start=1)
+        ),
+        *(
+            _table(
+                "[load.target]", name=f"{t.name}.{n.name}", node=n.name, tenant=t.name, addresses=list(unicast(n, t)), **{"class": "lab"},
+                max_qps=_MOST_QPS, max_seconds=600, identity=[f"{t.name}.{n.name}"],
+            )
+            for n in nodes for t in TENANTS
+        ),
         _table("prometheus", url=f"http://{PROMETHEUS}:9090", via="jump", qps=QPS_QUERY),
     ]  # fmt: skip
     return "\n".join(blocks)
@@ -53,12 +85,9 @@ def _interconnects() -> list[str]:
 
 
 def _node(spec: Node) -> str:
-    bird = spec.speaker == "bird"
     blocks = [
         _table("[node]", name=spec.name, site=spec.site, address=spec.name, stack="bare"),
-        _table("[node.speaker]", kind="bird", socket="/run/bird/bird.ctl", drain_file="/etc/bird/drain.conf", log="/var/log/bird.log")
-        if bird
-        else _table("[node.speaker]", kind="frr", socket="/var/run/frr/bgpd.vty", log="/var/log/frr/frr.log"),
+        _table("[node.speaker]", kind=spec.speaker, **_SPEAKERS[spec.speaker]),
         *(_table("[node.speaker.session]", name=s.name, peer=s.peer.name, family=s.family) for s in sessions_of(spec)),
     ]  # fmt: skip
     made = instance(spec, TENANTS[0])

@@ -7,16 +7,17 @@ import re
 import secrets
 import socket
 import struct
+import subprocess
 
 import msgspec
 
 from anyconsole.errors import LabError
-from anyconsole.lab import control
+from anyconsole.lab import control, gobgp, state
 from anyconsole.lab.network import in_namespace
 from anyconsole.lab.paths import LabPaths
-from anyconsole.lab.topology import TENANTS, Tenant, node, router, sessions_of
+from anyconsole.lab.topology import CLIENTS, TENANTS, Node, Tenant, router, sessions_of, sources
 
-__all__ = ["Fault", "ask_soa", "last_words", "missing", "session_states"]
+__all__ = ["Fault", "ask_soa", "last_words", "missing", "session_states", "speaker_daemon"]
 
 _TIMEOUT = 2.0
 
@@ -32,21 +33,22 @@ def missing(paths: LabPaths, host: str) -> list[Fault]:
     """What of `host` is not as it should be; empty if all is well."""
     try:
         rows = control.daemons(paths, host)
-        pid = control.first_process(paths, host)
     except LabError as error:
         return [Fault("init", str(error))]
     faults = [Fault(row.name, f"{row.name} doesn't run (exit {row.exit})") for row in rows if not row.running]
-    here = node(host)
-    speaker = "bgpd" if here is not None and here.speaker == "frr" else "bird"
+    here = state.node(paths, host)
+    speaker = speaker_daemon(here)
     try:
-        states = session_states(host, pid)
-    except (OSError, ValueError) as error:
+        states = session_states(paths, host)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
         faults.append(Fault(speaker, f"routing daemon doesn't answer ({error})"))
     else:
         faults += [
             Fault(speaker, f"session {name} is {state}") for name, state in states.items() if state != "Established"
         ]
     if here is not None:
+        # A session can be up, and announce, before the daemon has any way for the answers.
+        faults += [Fault(speaker, f"no route to {name}") for name in in_namespace(paths.namespace(host), _unreachable)]
         for tenant in TENANTS:
             for address in (tenant.address4, tenant.address6):
                 if fault := ask_soa(paths, host, tenant, address)[1]:
@@ -54,11 +56,34 @@ def missing(paths: LabPaths, host: str) -> list[Fault]:
     return faults
 
 
-def session_states(host: str, pid: int) -> dict[str, str]:
-    """BGP sessions of a host and their states, from its daemon; empty where none runs. Raises OSError, ValueError."""
-    here = node(host)
-    if here is not None and here.speaker == "frr":
-        found = _frr_sessions(pid)
+def _unreachable() -> list[str]:
+    """The addresses of clients that the kernel knows no way to, in the namespace this runs in."""
+    missing_ways = []
+    for address in (str(source.ip) for client in CLIENTS for source in sources(client)[:2]):
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            try:
+                sock.connect((address, 53))  # sends nothing
+            except OSError:
+                missing_ways.append(address)
+    return missing_ways
+
+
+def speaker_daemon(here: Node | None) -> str:
+    """Name of the daemon that does BGP on a node, or on a router if it is none."""
+    return {"frr": "bgpd", "gobgp": "gobgpd"}.get(here.speaker, "bird") if here is not None else "bird"
+
+
+def session_states(paths: LabPaths, host: str) -> dict[str, str]:
+    """BGP sessions of a host and their states, from its daemon; empty where none runs.
+
+    Raises:
+        HostDownError: The host doesn't run.
+        OSError, ValueError, subprocess.SubprocessError: The daemon doesn't answer.
+    """
+    pid = control.first_process(paths, host)
+    here = state.node(paths, host)
+    if here is not None and here.speaker != "bird":
+        found = _frr_sessions(pid) if here.speaker == "frr" else _gobgp_sessions(pid)
         return {s.name: found.get(s.name, "absent") for s in sessions_of(here)}
     if here is None and router(host) is None:
         return {}
@@ -94,6 +119,16 @@ def _frr_sessions(pid: int) -> dict[str, str]:
                 reply += chunk
     families = json.loads(reply[:-4])
     return {ip: peer["state"] for family in families.values() for ip, peer in family.get("peers", {}).items()}
+
+
+def _gobgp_sessions(pid: int) -> dict[str, str]:
+    argv = ["gobgp", "--target", f"unix:///proc/{pid}/root{gobgp.SOCKET}", "-j", "neighbor"]
+    said = subprocess.run(argv, capture_output=True, timeout=_TIMEOUT, check=True, stdin=subprocess.DEVNULL).stdout
+    states = {}
+    for neighbor in json.loads(said):
+        number = neighbor["state"].get("session_state", 0)
+        states[neighbor["conf"]["neighbor_address"]] = "Established" if number == 6 else f"not Established ({number})"
+    return states
 
 
 def _local(path: str) -> socket.socket:
@@ -143,6 +178,8 @@ def last_words(paths: LabPaths, host: str, daemon: str, count: int = 4) -> list[
         logs.append(base / "log/bird.log")
     elif daemon == "bgpd":
         logs.append(base / "log/frr/frr.log")
+    elif daemon == "gobgpd":
+        logs = [base / "log/gobgpd.log"]
     elif daemon.startswith("ns-"):
         logs += sorted((base / "srv/anycast" / daemon.removeprefix("ns-") / "log").glob("*.log"))
     return [

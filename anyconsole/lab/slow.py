@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from typing import IO, cast
 
 from anyconsole.errors import LabError
-from anyconsole.lab import control
+from anyconsole.lab import control, state
 from anyconsole.lab.lab import Lab
-from anyconsole.lab.topology import node
+from anyconsole.lab.readiness import speaker_daemon
 
 __all__ = ["slowed"]
 
@@ -27,8 +27,7 @@ def slowed(lab: Lab, host: str, seconds: float = 2.0) -> Iterator[None]:
 
     It goes on by itself even if the caller doesn't live to see it. Raises LabError.
     """
-    here = node(host)
-    name = "bgpd" if here is not None and here.speaker == "frr" else "bird"
+    name = speaker_daemon(state.node(lab.paths, host))
     pid = next((row.pid for row in control.daemons(lab.paths, host) if row.name == name), 0)
     if not pid:
         raise LabError(f"{host} has no {name} that runs")

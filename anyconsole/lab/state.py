@@ -14,18 +14,25 @@ import msgspec
 from anyconsole.errors import LabError
 from anyconsole.lab import paths as places
 from anyconsole.lab.paths import LabPaths
+from anyconsole.lab.topology import NODES, Node
 
-__all__ = ["Break", "State", "load_breaks", "load_state", "lock", "names", "save_breaks", "save_state", "taken_indexes"]
+__all__ = [
+    "Break", "State", "load_breaks", "load_state", "lock", "names", "node", "nodes", "save_breaks", "save_state", "taken_indexes",
+]  # fmt: skip
 
 _LOCK_PATIENCE = 60.0
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """Written before anything is made, so that whatever a killed `up` left can be found. `complete` is set at the end."""
+    """Written before anything is made, so that whatever a killed `up` left can be found. `complete` is set at the end.
+
+    `speakers` are the routing daemons of nodes that run another one than usually.
+    """
 
     index: int
     serial: int
     complete: bool = False
+    speakers: dict[str, str] = {}
 
 
 class Break(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +58,18 @@ def load_state(paths: LabPaths) -> State | None:
 def save_state(paths: LabPaths, state: State) -> None:
     """Write the state; it is whole or not there."""
     _replace(paths.state, msgspec.json.encode(state))
+
+
+def nodes(paths: LabPaths) -> tuple[Node, ...]:
+    """The nodes of a lab, with the routing daemons they run there. Raises LabError."""
+    found = load_state(paths)
+    speakers = {} if found is None else found.speakers
+    return tuple(msgspec.structs.replace(n, speaker=speakers.get(n.name, n.speaker)) for n in NODES)
+
+
+def node(paths: LabPaths, host: str) -> Node | None:
+    """One of `nodes`, None if that host is no node. Raises LabError."""
+    return next((n for n in nodes(paths) if n.name == host), None)
 
 
 def load_breaks(paths: LabPaths) -> tuple[Break, ...]:

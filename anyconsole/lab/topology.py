@@ -10,18 +10,22 @@ All hosts of one lab hang on a management bridge behind `jump`; nodes, routers a
 LOCAL_PREF in it, transit2 hides its own paths to fra2, lon1 and sin1: the case RFC 8326 was written for.
 `ix2` honours a community of its own instead, `ix1` nothing at all: three kinds of neighbours for drains to deal with.
 
+Every name server also listens on a unicast address of its own node, for load tests: no prefix of it is ever announced by a node, the
+routers know it by static routes. A client has a few addresses more on its link, to send load tests from.
+
 Addresses come from documentation and benchmarking prefixes only (RFC 2544, RFC 5737, RFC 3849), AS numbers are private.
 """
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 
 import msgspec
 
 __all__ = [
-    "CLIENTS", "HOSTS", "LINKS", "MY_AS", "NODES", "PEERS", "PROMETHEUS", "ROUTERS", "TENANTS", "Client", "Link", "Node", "Peer",
-    "Router", "Session", "Tenant", "ends_of", "management", "node", "router", "sessions_of", "uplink",
+    "CLIENTS", "HOSTS", "LINKS", "MY_AS", "NODES", "PEERS", "PROMETHEUS", "ROUTERS", "SPEAKERS", "TENANTS", "Client", "Link", "Node",
+    "Peer", "Router", "Session", "Tenant", "ends_of", "management", "node", "router", "sessions_of", "sources", "static_routes",
+    "unicast", "unicast_networks", "uplink",
 ]  # fmt: skip
 
 MY_AS = 64500
@@ -29,6 +33,9 @@ MY_AS = 64500
 
 PROMETHEUS = "prometheus"
 """The host that runs Prometheus."""
+
+SPEAKERS = ("bird", "frr", "gobgp")
+"""Routing daemons that a node can run."""
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +80,7 @@ class Router(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """A node of the anycast cloud. `speaker` is bird or frr, `name_server` nsd, knot or bind."""
+    """A node of the anycast cloud. `speaker` is one of SPEAKERS, `name_server` nsd, knot or bind."""
 
     name: str
     site: str
@@ -101,7 +108,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
     def interface4(self, host: str) -> IPv4Interface:
         """IPv4 address of `host` on this link."""
-        return IPv4Interface(f"198.19.{16 + self.number}.{self._side(host)}/30")
+        return IPv4Interface(f"198.19.{16 + self.number}.{self._side(host)}/29")
 
     def interface6(self, host: str) -> IPv6Interface:
         """IPv6 address of `host` on this link."""
@@ -116,7 +123,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """One BGP session of a node. `name` is BIRD's protocol name, or the neighbour's address on FRR."""
+    """One BGP session of a node. `name` is BIRD's protocol name, or the neighbour's address on FRR and GoBGP."""
 
     name: str
     peer: Peer
@@ -216,6 +223,42 @@ def peer(name: str) -> Peer:
     return next(p for p in PEERS if p.name == name)
 
 
+def unicast_networks(spec: Node) -> tuple[IPv4Network, IPv6Network]:
+    """The networks of a node's unicast addresses."""
+    number = [n.name for n in NODES].index(spec.name) + 1
+    return IPv4Network(f"198.19.{64 + number}.0/24"), IPv6Network(f"2001:db8:ff01:{number:x}::/64")
+
+
+def unicast(spec: Node, tenant: Tenant) -> tuple[str, str]:
+    """The addresses at which only this node's name server of the tenant answers."""
+    networks = unicast_networks(spec)
+    return str(networks[0][tenant.number]), str(networks[1][tenant.number])
+
+
+def sources(client: Client) -> tuple[IPv4Interface | IPv6Interface, ...]:
+    """The addresses of a client that load tests are sent from: what it always has first, then those it has for that alone."""
+    (link,) = ends_of(client.name)
+    own = (link.interface4(client.name), link.interface6(client.name))
+    more = [type(first)(f"{first.network[number]}/{first.network.prefixlen}") for first in own for number in (3, 4, 5)]
+    return (*own, *more)
+
+
+def static_routes(host: str) -> dict[str, list[Node]]:
+    """The nodes whose unicast addresses a router reaches through each of its neighbours: the shortest way, nodes are no routers."""
+    routes: dict[str, list[Node]] = {}
+    for target in NODES:
+        near, seen = [target.name], {target.name}
+        while near:
+            # Away from the node, ring by ring: whoever is met first is the neighbour on a shortest way.
+            ring = [(link.other(met), met) for met in near for link in ends_of(met) if link.other(met) not in seen]
+            if found := next((met for far, met in ring if far == host), None):
+                routes.setdefault(found, []).append(target)
+                break
+            near = list(dict.fromkeys(far for far, _ in ring if router(far) is not None))
+            seen.update(near)
+    return routes
+
+
 def sessions_of(spec: Node) -> tuple[Session, ...]:
     """The BGP sessions of a node, IPv4 before IPv6, in the order of its links."""
     sessions = []
@@ -228,7 +271,7 @@ def sessions_of(spec: Node) -> tuple[Session, ...]:
             ("ipv4", link.interface4(spec.name).ip, link.interface4(far.name).ip, network.number4),
             ("ipv6", link.interface6(spec.name).ip, link.interface6(far.name).ip, network.number6),
         ):
-            name = str(far_ip) if spec.speaker == "frr" else f"{network.name}_v{family[-1]}"
+            name = f"{network.name}_v{family[-1]}" if spec.speaker == "bird" else str(far_ip)
             sessions.append(
                 Session(name=name, peer=network, router=far.name, family=family, number=number,
                         neighbor=str(far_ip), local=str(near_ip))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from anyconsole.errors import LabError
-from anyconsole.lab import Lab, control, readiness, state
-from anyconsole.lab.topology import NODES, TENANTS, Tenant
+from anyconsole.lab import Lab, quota, readiness, state
+from anyconsole.lab.topology import NODES, TENANTS, Tenant, node, unicast
+from tests.lab.offered import offer
 
 pytestmark = pytest.mark.lab
 
@@ -25,7 +28,7 @@ def wait(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 
 
 def sessions(lab: Lab, host: str) -> dict[str, str]:
-    return readiness.session_states(host, control.first_process(lab.paths, host))
+    return readiness.session_states(lab.paths, host)
 
 
 def serial(lab: Lab, host: str, tenant: Tenant) -> int:
@@ -133,6 +136,69 @@ def test_serial_falls_behind_on_one_node_for_one_tenant_and_catches_up(breakable
     wait(lambda: serial(lab, host, TENANT["de"]) == good)
 
 
+def buffers(lab: Lab, host: str, tenant: Tenant) -> set[str]:
+    """Receive buffers of a name server's sockets, as the kernel tells them."""
+    here = node(host)
+    assert here is not None
+    lines = lab.run(host, ["ss", "-ulmnOH", "sport", "=", "53"]).stdout.splitlines()
+    mine = [line for line in lines if any(address in line for address in unicast(here, tenant))]
+    return {word for line in mine for word in line.split("skmem:(")[1].split(",") if word.startswith("rb")}
+
+
+def test_rrl_lets_no_more_than_a_few_equal_answers_through_on_any_name_server(breakable_lab: Lab) -> None:
+    lab = breakable_lab
+    hosts = ("fra1", "ams1", "sin1")
+    for host in hosts:
+        lab.break_("rrl", host, "de")
+    with ThreadPoolExecutor() as pool:
+        limited = list(pool.map(lambda host: offer(lab, host, TENANT["de"], 2000), hosts))
+        assert all(counts.lost > counts.sent / 5 for counts in limited), limited
+        lab.heal()
+        unlimited = list(pool.map(lambda host: offer(lab, host, TENANT["de"], 2000), hosts))
+    assert all(counts.lost < counts.sent / 100 for counts in unlimited), unlimited
+
+
+@pytest.mark.parametrize(("host", "usual"), [("fra1", "rb2097152"), ("sin1", "rb212992")])
+def test_smallbuffer_makes_the_sockets_of_one_tenant_shallow(breakable_lab: Lab, host: str, usual: str) -> None:
+    lab = breakable_lab
+    lab.break_("smallbuffer", host, "de")
+    assert buffers(lab, host, TENANT["de"]) == {"rb8192"}
+    assert buffers(lab, host, TENANT["nic"]) == {usual}
+    lab.heal()
+    assert buffers(lab, host, TENANT["de"]) == {usual}
+
+
+def test_quota_throttles_one_name_server_also_after_a_restart_and_the_login_can_see_it(breakable_lab: Lab) -> None:
+    lab = breakable_lab
+    try:
+        lab.break_("quota", "fra1", "de")
+    except LabError as error:
+        pytest.skip(str(error))
+    lab.break_("smallbuffer", "fra1", "de")
+    (group,) = quota.groups_of(lab.paths)
+    look = f"cat /proc/$(cat /srv/anycast/de/run/nsd.pid)/cgroup {group}/cpu.stat; mkdir {group}/x"
+    offer(lab, "fra1", TENANT["de"], 15000)
+    seen = subprocess.run(
+        ["ssh", "-F", str(lab.ssh_config), "fra1", look], capture_output=True, text=True, timeout=10, check=False
+    )
+    throttled = next(line.split()[1] for line in seen.stdout.splitlines() if line.startswith("nr_throttled"))
+    assert f"/{group.name}\n" in seen.stdout
+    assert int(throttled) > 0
+    assert "Read-only" in seen.stderr
+    lab.heal()
+    assert quota.groups_of(lab.paths) == []
+    assert group.name not in lab.run("fra1", ["sh", "-c", look]).stdout
+
+
+def test_quota_is_refused_where_no_control_group_can_be_made(
+    breakable_lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(quota, "_ROOT", tmp_path)
+    with pytest.raises(LabError, match="no CPU quota can be set on this machine"):
+        breakable_lab.break_("quota", "fra1", "de")
+    monkeypatch.undo()
+
+
 def test_breaks_are_remembered_once_and_healed_per_host(breakable_lab: Lab) -> None:
     lab = breakable_lab
     lab.break_("nameserver", "fra1", "de")
@@ -157,6 +223,9 @@ def test_breaks_are_remembered_once_and_healed_per_host(breakable_lab: Lab) -> N
         ("link", "fra1", "", "ix1, transit"),
         ("session", "fra1", "ix2_v4", "ix1_v4, ix1_v6, transit_v4, transit_v6"),
         ("serial", "jump", "", "no node"),
+        ("rrl", "ix1", "", "no node"),
+        ("smallbuffer", "ams1", "de", "Knot, which has no setting"),
+        ("quota", "fra1", "", "one tenant's: de, nic, enum"),
     ],
 )
 def test_a_break_that_cannot_be_says_what_can(lab: Lab, kind: str, host: str, argument: str, told: str) -> None:

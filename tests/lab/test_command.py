@@ -39,6 +39,8 @@ def test_the_sub_command_fits_into_the_consoles_own_command_line() -> None:
         "de",
         "x",
     )
+    args = parser.parse_args(["lab", "limit", "fra1", "off", "--tenant", "de"])
+    assert (args.verb, args.host, args.rate, args.tenant) == ("limit", "fra1", "off", "de")
     assert parser.parse_args(["lab", "shell", "fra1", "--", "ls", "-l"]).argv == ["ls", "-l"]
 
 
@@ -70,6 +72,10 @@ def test_up_on_a_lab_that_is_up_prints_its_profile_again(lab: Lab) -> None:
     done = lab_command("up", "--name", lab.name)
     assert (done.returncode, done.stdout.strip()) == (0, str(lab.profile_path))
     assert "up already" in done.stderr
+    other = lab_command("up", "--name", lab.name, "--speaker", "sin1=gobgp")
+    assert other.returncode == 2
+    assert "sin1 runs bird in it" in other.stderr
+    assert "give NODE=KIND" in lab_command("up", "--name", lab.name, "--speaker", "gobgp").stderr
 
 
 @pytest.mark.lab
@@ -99,3 +105,14 @@ def test_shell_runs_inside_the_host(lab: Lab) -> None:
     assert lab_command("shell", "--name", lab.name, "mars").stderr.startswith(
         "error: 'mars' is no host of the lab: jump, fra1"
     )
+
+
+@pytest.mark.lab
+def test_a_limit_is_set_and_taken_away(lab: Lab) -> None:
+    limited = lab_command("limit", "fra2", "500", "--tenant", "nic", "--name", lab.name)
+    rules = lab.run("fra2", ["nft", "list", "tables"]).stdout
+    assert lab_command("limit", "fra2", "off", "--name", lab.name).returncode == 0
+    assert limited.stderr == "limited: fra2 nic to 500 queries/s\n"
+    assert rules == "table inet limit_nic\n"
+    assert lab.run("fra2", ["nft", "list", "tables"]).stdout == ""
+    assert "give queries a second, or off" in lab_command("limit", "fra2", "5k", "--name", lab.name).stderr

@@ -14,7 +14,21 @@ import pytest
 
 from anyconsole.lab import Lab, network, state
 from anyconsole.lab.nameservers import chroot_of
-from anyconsole.lab.topology import CLIENTS, HOSTS, NODES, ROUTERS, TENANTS, Node, management, sessions_of, uplink
+from anyconsole.lab.topology import (
+    CLIENTS,
+    HOSTS,
+    NODES,
+    ROUTERS,
+    TENANTS,
+    Client,
+    Node,
+    management,
+    sessions_of,
+    sources,
+    unicast,
+    uplink,
+)
+from anyconsole.profile.load import load_profile
 
 pytestmark = pytest.mark.lab
 
@@ -202,3 +216,28 @@ def test_the_profile_says_what_the_lab_is(lab: Lab) -> None:
                 path = server[key].format(chroot=server["chroot"].format(tenant=tenant.name))
                 assert lab.run(node.name, ["test", "-f", path]).returncode == 0, path
     assert all(ip_address(a) for t in profile["tenant"] for a in t["addresses"])
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda c: c.name)
+def test_every_generator_reaches_every_load_target_at_addresses_that_are_its_alone(lab: Lab, client: Client) -> None:
+    fleet = load_profile(str(lab.profile_path))
+    targets = fleet.load.targets
+    assert {(t.node, t.tenant) for t in targets} == {(n.name, t.name) for n in NODES for t in TENANTS}
+    (generator,) = [g for g in fleet.generators if g.address == client.name]
+    questions: list[str] = []
+    expected: list[str] = []
+    for target in targets:
+        for address in target.addresses:
+            sources = [s for s in generator.sources if (":" in s) == (":" in address)]
+            # The first source is the one that is used unasked; the others take turns.
+            source = sources[len(questions) % len(sources)]
+            questions.append(f"kdig -b {source} @{address} +short +time=2 +retry=0 CH TXT id.server")
+            expected += [f'"{identity}"' for identity in target.identity]
+    assert lab.run(client.name, ["sh", "-c", "; ".join(questions)]).stdout.split() == expected
+
+
+def test_load_sources_are_used_by_nobody_who_does_not_ask_for_them(lab: Lab) -> None:
+    for client in CLIENTS:
+        first = [str(s.ip) for s in sources(client)[:2]]
+        told = [lab.run(client.name, ["ip", "route", "get", a]).stdout.split() for a in unicast(NODES[0], TENANTS[0])]
+        assert [words[words.index("src") + 1] for words in told] == first

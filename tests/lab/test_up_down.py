@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from pyroute2 import IPRoute, netns
+from pyroute2 import netns
 
 from anyconsole.errors import LabError
-from anyconsole.lab import Lab, control, network, paths, processes, readiness, requirements
+from anyconsole.lab import Lab, control, network, paths, processes, readiness, requirements, state
 from anyconsole.lab.topology import HOSTS, NODES, TENANTS
 
 pytestmark = pytest.mark.lab
@@ -38,12 +39,16 @@ def traces(name: str) -> dict[str, list[str]]:
         ],
         "processes": [c for c in commands if f"/lab/{name}/" in c],
         "files": [str(p) for p in paths.LAB_ROOT.glob(f"{name}*")],
+        "control groups": [str(p) for p in Path("/sys/fs/cgroup").glob(f"**/anyc-{name}-*")],
     }
 
 
 def interfaces() -> set[str]:
-    with IPRoute() as root:
-        return {str(link.get("ifname")) for link in root.get_links()}
+    """The machine's own interfaces: those that no lab claims. Other tests' labs come and go meanwhile."""
+    claimed = state.taken_indexes()
+    names = {entry.name for entry in Path("/sys/class/net").iterdir()}
+    claimed |= state.taken_indexes()
+    return names - {network.uplink_name(index) for index in claimed}
 
 
 def digests() -> dict[str, str]:
@@ -54,7 +59,13 @@ def digests() -> dict[str, str]:
     return {str(f): hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
 
 
-NOTHING: dict[str, list[str]] = {"namespaces": [], "mounts": [], "processes": [], "files": []}
+NOTHING: dict[str, list[str]] = {
+    "namespaces": [],
+    "mounts": [],
+    "processes": [],
+    "files": [],
+    "control groups": [],
+}
 
 
 def test_up_means_every_host_daemon_session_and_address_works(lab: Lab) -> None:
@@ -87,8 +98,12 @@ def test_a_second_lab_comes_up_in_30_seconds_beside_the_first_and_goes_without_a
     try:
         assert second.up() is True
         assert time.monotonic() - started <= 30
-        assert len(interfaces() - links) == 1
+        claimed = state.load_state(second.paths)
+        assert claimed is not None
+        assert Path("/sys/class/net", network.uplink_name(claimed.index)).exists()
         inside = second.paths.base.stat().st_ino
+        with suppress(LabError):  # where no control group can be made there is nothing to remove
+            second.break_("quota", "fra1", "de")
         assert second.up() is False, "a second up does nothing"
         assert second.paths.base.stat().st_ino == inside
         assert traces(second.name)["mounts"] == [
