@@ -44,8 +44,9 @@ class LoadRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What somebody wants measured. An empty part of the scope means all listed targets; rates are queries/s, times are seconds.
 
     `rate` is that of a fixed run or a soak, and where a ramp ends; `cap` is never exceeded (0: as the target allows). `loss`, `width` and
-    `p99_guard` are the profile's unless said. `confirm` is how long a search holds what it found. `queries` is a file of queries, "" for names of the target's zone. `pair` joins runs that are
-    to be compared. `force`, `window_until` and `second` are what a production target wants besides.
+    `p99_guard` are the profile's unless said. `confirm` is how long a search holds what it found. `queries` is a file of queries, "" for
+    names of the target's zone. `pair` joins runs that are to be compared. `force`, `window_until` and `second` are what a production target
+    wants besides.
     """
 
     purpose: Purpose = Purpose.SEARCH

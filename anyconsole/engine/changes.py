@@ -102,9 +102,10 @@ class Changes:
     def plan(self, action: str, request: bytes | str) -> Plan:
         """The plan of an action's request (JSON). Changes nothing. Raises AnyconsoleError."""
         try:
-            plan = self._made(action, request)
+            made = self._made(action, request)
         except msgspec.MsgspecError as error:
             raise AnyconsoleError(f"{action}: {error}") from error
+        plan = msgspec.json.decode(msgspec.json.encode(made), type=Plan)  # as a screen hands it back: no tuples in it
         self._plans.append(plan)
         return plan
 
@@ -198,6 +199,8 @@ class Changes:
         """Change the rate of a fixed load test that runs; returns the new one. Raises AnyconsoleError."""
         if run_id not in self._load_tests:
             raise AnyconsoleError(f"there is no load test {run_id!r} running in this console")
+        if factor > 1 and not self.armed_until:
+            raise AnyconsoleError("read-only: a load test can be slowed down or stopped, but not made faster")
         return self._load_tests[run_id].adjust(factor)
 
     async def follow_capacities(self, emit: Callable[[Sequence[Capacity]], None]) -> None:

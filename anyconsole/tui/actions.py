@@ -30,6 +30,7 @@ class Context(StrEnum):
     CHOICE = "lists to choose from"
     FORM = "dialogs"
     WATCH = "watching a change"
+    LOAD = "watching a load test"
 
 
 LAYERS: tuple[tuple[Context, ...], ...] = (
@@ -41,6 +42,7 @@ LAYERS: tuple[tuple[Context, ...], ...] = (
     (Context.CHOICE, Context.APP),
     (Context.FORM, Context.APP),
     (Context.TEXT, Context.WATCH, Context.APP),
+    (Context.TEXT, Context.LOAD, Context.APP),
 )
 """Contexts whose keys are live at the same time; within one layer no key may mean two things."""
 
@@ -96,10 +98,10 @@ _ANYWHERE = (Context.APP,)
 _FORM = (Context.FORM,)
 
 
-def _pane(number: str, name: str, explain: str) -> Action:
+def _pane(number: str, name: str, explain: str, title: str = "") -> Action:
     return Action(
         id=f"pane_{name}",
-        title=name.capitalize() if name not in ("bgp", "qps") else name.upper(),
+        title=title or name.capitalize(),
         explain=explain,
         group=Group.PANES,
         act=f"pane('{name}')",
@@ -112,14 +114,12 @@ def _pane(number: str, name: str, explain: str) -> Action:
 ACTIONS: tuple[Action, ...] = (
     _pane("1", "fleet", "All nodes, the worst first: the home pane."),
     _pane("2", "tenants", "What each tenant gets from the whole fleet; m shows which node answers each vantage point."),
-    _pane("3", "bgp", "Sessions, with a column per tenant: who is told what; m lists every announcement."),
+    _pane("3", "bgp", "Sessions, with a column per tenant: who is told what; m lists every announcement.", "BGP"),
     _pane("4", "health", "Every name server instance with its chroot, zones and answers."),
-    _pane("5", "qps", "Queries per second, as charts and per instance; m changes the charts."),
+    _pane("5", "qps", "Queries per second, as charts and per instance; m changes the charts.", "QPS"),
+    _pane("6", "load", "The load test that runs, live; without one the results of all, newest first.", "Load tests"),
     _pane("7", "events", "What changed its state, newest first; enter goes to what it is about."),
     _pane("8", "journal", "Every change that was begun from here, newest first; enter shows its report."),
-    Action(
-        id="unbuilt", title="Not built yet", explain="6 load tests are not built yet.", group=Group.PANES, act="unbuilt", keys=("6",),
-    ),
     Action(
         id="node", title="Go to node", explain="Instances and sessions of one node.", group=Group.PANES, act="command('node ')",
         command="node", argument="node",
@@ -143,6 +143,10 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         id="undrain", title="Undrain", explain="Put these rows back to normal; shows the plan first.",
         group=Group.CHANGE, act="undrain", keys=("U",), command="undrain", hint=2, mutates=True,
+    ),
+    Action(
+        id="loadtest", title="Load test", explain="Find out how many queries it answers; shows the plan first.",
+        group=Group.CHANGE, act="loadtest", keys=("L",), command="loadtest", hint=2, mutates=True,
     ),
     Action(
         id="adopt", title="Adopt drift", explain="What this node was told by hand becomes what is intended; shows the plan first.",
@@ -374,6 +378,26 @@ ACTIONS: tuple[Action, ...] = (
         keys=("enter",), contexts=(Context.WATCH,), hint=1,
     ),
     Action(
+        id="load_stop", title="Stop", explain="Stop the load test that runs, at once and without a question: its generators fall silent.",
+        group=Group.CHANGE, act="load_stop", keys=("x",), contexts=(Context.LOAD,), hint=1,
+    ),
+    Action(
+        id="stop", title="Stop load test", explain="Stop whatever load test runs, at once and without a question.", group=Group.CHANGE,
+        act="load_stop", keys=("x",), command="stop",
+    ),
+    Action(
+        id="load_faster", title="Faster", explain="A load test at a fixed rate goes on 10 % faster, under its cap.", group=Group.CHANGE,
+        act="load_adjust(1)", keys=("plus",), contexts=(Context.LOAD,), hint=1,
+    ),
+    Action(
+        id="load_slower", title="Slower", explain="A load test at a fixed rate goes on 10 % slower.", group=Group.CHANGE,
+        act="load_adjust(-1)", keys=("minus",), contexts=(Context.LOAD,), hint=1,
+    ),
+    Action(
+        id="load_sheet", title="Result sheet", explain="All of the load test: conditions, trials, what limited it.", group=Group.LOOK,
+        act="load_sheet", keys=("enter",), contexts=(Context.LOAD,), hint=2,
+    ),
+    Action(
         id="command", title="Command", explain="Type a command; tab completes.", group=Group.CONSOLE, act="command('')",
         keys=("colon",), hint=13,
     ),
@@ -418,7 +442,7 @@ _MUTATING = {entry.act.partition("(")[0]: entry for entry in ACTIONS if entry.mu
 _KEY_LABELS = {
     "slash": "/", "colon": ":", "question_mark": "?", "exclamation_mark": "!", "escape": "esc", "less_than_sign": "<",
     "greater_than_sign": ">", "left_square_bracket": "[", "right_square_bracket": "]", "minus": "-", "pageup": "pgup",
-    "pagedown": "pgdn", "backspace": "bksp", "f1": "F1",
+    "pagedown": "pgdn", "backspace": "bksp", "f1": "F1", "plus": "+",
 }  # fmt: skip
 
 

@@ -41,6 +41,7 @@ from anyconsole.tui.diff_driver import DiffDriver
 from anyconsole.tui.fleet_client import FleetClient
 from anyconsole.tui.header import Header, HeaderFacts, freshness, summary
 from anyconsole.tui.live_rows import LiveRows
+from anyconsole.tui.load_results import LoadResults
 from anyconsole.tui.object_actions import ObjectActions
 from anyconsole.tui.places import Place
 from anyconsole.tui.scope import Scope
@@ -59,7 +60,7 @@ _SECOND_PRESS = 2.0
 
 _SUMMARY_BUDGET = 0.02
 
-_NOT_IN_PALETTE = ("move(", "command_palette", "interrupt", "theme", "sideways(", "unbuilt")
+_NOT_IN_PALETTE = ("move(", "command_palette", "interrupt", "theme", "sideways(")
 """Beginnings of actions that the palette leaves out: they are keys only, or it says them better itself."""
 
 
@@ -112,6 +113,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
         self.events_seen = 0
         self.objects = ObjectActions(self)
         self.changing = Changing(self)
+        self.load_results = LoadResults(self)
         self.main: MainScreen = MainScreen(self)
         self.animation_level = "none"
         self._log_path = log_path

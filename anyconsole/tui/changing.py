@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING
 from anyconsole.actions.journal_record import OPEN, ChangeSummary
 from anyconsole.actions.run import Run, RunState
 from anyconsole.model.facts import Key
-from anyconsole.model.table import Level
+from anyconsole.model.load_view import LoadView
+from anyconsole.model.table import Level, rate
 from anyconsole.tui.header import Words
 from anyconsole.tui.screens.choose import ChooseScreen
-from anyconsole.tui.targets import Wish, drift_targets_of, targets_of
+from anyconsole.tui.targets import Targets, Wish, drift_targets_of, load_targets_of, targets_of
 from anyconsole.tui.traffic import Place, baseline
 from anyconsole.tui.watch_text import ended_words, outcome_level
 
 if TYPE_CHECKING:
     from anyconsole.tui.app import ConsoleApp
+    from anyconsole.tui.screens.load import LoadScreen
     from anyconsole.tui.screens.watch import WatchScreen
 
 __all__ = ["READ_ONLY", "Changing", "seconds_of"]
@@ -31,6 +33,12 @@ __all__ = ["READ_ONLY", "Changing", "seconds_of"]
 _log = logging.getLogger(__name__)
 
 READ_ONLY = "read-only: :arm 15m lifts it"
+
+LOAD_TEST = "loadtest"
+"""The action of load tests' plans."""
+
+_FASTER, _SLOWER = 1.1, 0.9
+"""What `+` and `-` make of a rate."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -78,7 +86,7 @@ class Changing:
         if seconds is None:
             self._app.say(":arm wants a time, such as 15m or 1h", Level.WARN)
         else:
-            self._app.begin(self._arm(seconds, f"armed for {text.strip()}: D and U are live"))
+            self._app.begin(self._arm(seconds, f"armed for {text.strip()}: D, U and L are live"))
 
     def disarm(self) -> None:
         """`:disarm`."""
@@ -93,11 +101,17 @@ class Changing:
 
     def plan(self, keys: Sequence[Key], wish: Wish) -> None:
         """Open the dialog on these rows, by name."""
-        is_drift = wish.action == "drift"
-        targets = (drift_targets_of if is_drift else targets_of)(self._app.client.store, keys)
+        find, what = {
+            "drift": (drift_targets_of, "changed; choose rows that are on one node"),
+            "loadtest": (load_targets_of, "load tested; choose nodes, tenants or instances"),
+        }.get(wish.action, (targets_of, "changed; choose rows that are nodes, tenants, sessions or announcements"))
+        targets: Targets | None = find(self._app.client.store, keys)
         if targets is None:
-            what = "on one node" if is_drift else "nodes, tenants, sessions or announcements"
-            self._app.say(f"these rows name nothing that could be changed; choose rows that are {what}", Level.WARN)
+            self._app.say(f"these rows name nothing that could be {what}", Level.WARN)
+        elif wish is Wish.LOAD_TEST and not targets.loads:
+            self._app.say(
+                "nothing here is listed as a target of load tests ([[load.target]] in the profile)", Level.WARN
+            )
         else:
             from anyconsole.tui.screens.plan import PlanScreen  # noqa: PLC0415 - the first frame doesn't wait for it
 
@@ -116,6 +130,8 @@ class Changing:
             elif run.id in self._running:
                 self._running.discard(run.id)
                 self._unseen.add(run.id)
+                if run.plan.action == LOAD_TEST:
+                    self._app.load_results.refresh()
                 if not self._is_watched(run.id):
                     self._app.say(f"{ended_words(run)} (W)", outcome_level_of(run))
         self._tell_open()
@@ -135,13 +151,14 @@ class Changing:
         return any(screen.run_id == run for screen in self._watching)
 
     @property
-    def _watching(self) -> list[WatchScreen]:
+    def _watching(self) -> list[WatchScreen | LoadScreen]:
         """The watch screens that are open."""
         if not self._app.client.runs:
             return []
-        from anyconsole.tui.screens.watch import WatchScreen  # noqa: PLC0415 - the first frame doesn't wait for it
+        from anyconsole.tui.screens.load import LoadScreen  # noqa: PLC0415 - the first frame doesn't wait for it
+        from anyconsole.tui.screens.watch import WatchScreen  # noqa: PLC0415
 
-        return [screen for screen in self._app.screen_stack if isinstance(screen, WatchScreen)]
+        return [screen for screen in self._app.screen_stack if isinstance(screen, WatchScreen | LoadScreen)]
 
     @property
     def open_changes(self) -> list[ChangeSummary]:
@@ -153,12 +170,15 @@ class Changing:
         """For the header: what is going on, and what waits to be looked at."""
         runs = self._app.client.runs
         live = [run for run in runs.values() if run.state is not RunState.ENDED]
+        tests = sum(run.plan.action == LOAD_TEST for run in live)
         asking = sum(run.state is RunState.ASKING for run in live)
         said: list[Words] = []
         if asking:
             said.append((f"{_count(asking, 'change')} ASK{'S' if asking == 1 else ''} (W)", Level.CRIT))
-        if len(live) > asking:
-            said.append((f"{_count(len(live) - asking, 'change')} running (W)", Level.WARN))
+        if tests:
+            said.append((f"{_count(tests, 'load test')} running (6)", Level.WARN))
+        if len(live) > asking + tests:
+            said.append((f"{_count(len(live) - asking - tests, 'change')} running (W)", Level.WARN))
         if not live:
             said += [
                 (f"{runs[i].outcome or 'ended'} (W)", outcome_level_of(runs[i]))
@@ -199,13 +219,17 @@ class Changing:
             options = [(run.id, f"{run.outcome or run.state}  {run.plan.title}") for run in wanted]
             self._app.push_screen(ChooseScreen("Watch", options), chosen)
 
-    def watch_run(self, run: str) -> None:
-        """Open the watch screen, unless it is the one that is seen."""
-        from anyconsole.tui.screens.watch import WatchScreen  # noqa: PLC0415 - the first frame doesn't wait for it
+    def watch_run(self, run: str, action: str = "") -> None:
+        """Open the watch screen, unless it is the one that is seen. `action` is the plan's, for a run that was only just begun."""
+        from anyconsole.tui.screens.load import LoadScreen  # noqa: PLC0415 - the first frame doesn't wait for it
+        from anyconsole.tui.screens.watch import WatchScreen  # noqa: PLC0415
 
+        known = self._app.client.runs.get(run)
+        action = known.plan.action if known is not None else action
+        kind = LoadScreen if action == LOAD_TEST else WatchScreen
         screen = self._app.screen
-        if not (isinstance(screen, WatchScreen) and screen.run_id == run):
-            self._app.push_screen(WatchScreen(self._app, run))
+        if not (isinstance(screen, kind) and screen.run_id == run):
+            self._app.push_screen(kind(self._app, run))
 
     def cancel(self, run: str) -> None:
         """Take back what isn't confirmed, begin nothing more."""
@@ -216,6 +240,48 @@ class Changing:
         self._app.begin(
             self._say_after(f"answered: {answer}", "answer", run=run, question=str(question), answer=answer)
         )
+
+    # --- load tests
+
+    @property
+    def load_tests(self) -> list[Run]:
+        """Those that run."""
+        runs = self._app.client.runs.values()
+        return [run for run in runs if run.plan.action == LOAD_TEST and run.state is not RunState.ENDED]
+
+    def watch_load(self) -> None:
+        """The load test that runs, if one does."""
+        if tests := self.load_tests:
+            self.watch_run(tests[-1].id)
+
+    def stop_load(self, run: str = "") -> None:
+        """Stop a load test, or all that run. It is asked of nobody: stopping is safe, and it is allowed when read-only too."""
+        tests = [test for test in self.load_tests if run in ("", test.id)]
+        for test in tests:
+            self._app.begin(self._say_after("stopping: the generators fall silent", "cancel", run=test.id))
+        if not tests:
+            self._app.say("no load test is running")
+
+    def adjust_load(self, view: LoadView, step: int) -> None:
+        """A tenth faster or slower; faster is a change, slower never does harm."""
+        if not view.can_adjust:
+            self._app.say("only a load test at a fixed rate can go faster or slower while it runs", Level.WARN)
+        elif step < 0 or not self.refuse():
+            self._app.begin(self._adjust(view.run, _FASTER if step > 0 else _SLOWER))
+
+    async def _adjust(self, run: str, factor: float) -> None:
+        now = await self._app.client.ask("adjust", run=run, factor=f"{factor:.6g}")
+        self._app.say(f"goes on at {rate(float(now)).text} q/s")
+
+    def load_sheet(self, record: str) -> None:
+        """A result; the test itself if it is one of ours that runs."""
+        view = next((v for v in self._app.client.loads.values() if v.record == record), None)
+        if view is not None and view.run in {test.id for test in self.load_tests}:
+            self.watch_run(view.run)
+            return
+        from anyconsole.tui.screens.load_sheet import LoadSheetScreen  # noqa: PLC0415 - the first frame doesn't wait for it
+
+        self._app.push_screen(LoadSheetScreen(self._app, record))
 
     # --- journal
 

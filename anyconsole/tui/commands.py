@@ -26,7 +26,15 @@ class Command(msgspec.Struct, frozen=True):
     argument: str = ""
 
 
-_ALIASES = {"quit": "q", "exit": "q", "h": "help", "nodes": "fleet", "sessions": "bgp", "instances": "health"}
+_ALIASES = {
+    "quit": "q",
+    "exit": "q",
+    "h": "help",
+    "nodes": "fleet",
+    "sessions": "bgp",
+    "instances": "health",
+    "loadtests": "load",
+}
 
 
 def parse(text: str, choices: Choices) -> Command:

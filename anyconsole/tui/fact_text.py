@@ -29,7 +29,18 @@ from anyconsole.tui.widgets.text_view import Line
 
 __all__ = ["describe", "facts_about"]
 
-_KINDS = (Link, HostHealth, SpeakerStatus, SessionStatus, InstanceStatus, Answer, QueryRates, Capacity, Export, PeerRoute)
+_KINDS = (
+    Link,
+    HostHealth,
+    SpeakerStatus,
+    SessionStatus,
+    InstanceStatus,
+    Answer,
+    QueryRates,
+    Capacity,
+    Export,
+    PeerRoute,
+)
 _OMITTED = frozenset({"node", "section", "at"})
 _SIZES = frozenset({"mem_total", "mem_available", "rss"})
 _SPANS = frozenset({"uptime"})

@@ -11,6 +11,7 @@ from anyconsole.actions.run import Run
 from anyconsole.engine.client import EngineState
 from anyconsole.model.events import Event
 from anyconsole.model.inventory import Inventory
+from anyconsole.model.load_view import LoadView
 from anyconsole.model.store import ChangeSet, FleetStore
 
 __all__ = ["FleetClient"]
@@ -26,6 +27,7 @@ class FleetClient(Protocol):
     state_detail: str
     lag: float
     runs: dict[str, Run]
+    loads: dict[tuple[str, str], LoadView]
     changes: Sequence[ChangeSummary]
     armed_until: float
 
@@ -39,7 +41,7 @@ class FleetClient(Protocol):
         """Ask the engine. Raises AnyconsoleError.
 
         Of a node: raw (node, section), poke (node), shell (node). Of changes: plan (action, request), start (plan, overrides),
-        cancel (run), answer (run, question, answer), arm (seconds), journal (change), acknowledge (change).
+        cancel (run), answer (run, question, answer), adjust (run, factor), arm (seconds), journal (change), acknowledge (change).
         """
 
     def follow(self, op: str, **args: str) -> AsyncIterator[str]:

@@ -18,6 +18,7 @@ __all__ = [
     "HOME",
     "JOURNAL",
     "LEAST_NEEDED",
+    "LOADS",
     "OTHER_VIEW",
     "PANES",
     "VIEWS",
@@ -31,7 +32,8 @@ __all__ = [
 
 EVENTS = "events"
 JOURNAL = "journal"
-"""Names of the two panes whose rows are not a view of the store."""
+LOADS = "load"
+"""Names of the panes whose rows are not a view of the store."""
 
 PANES: dict[str, tuple[str, ...]] = {
     "fleet": ("fleet",),
@@ -41,6 +43,7 @@ PANES: dict[str, tuple[str, ...]] = {
     "announcements": ("announcements",),
     "health": ("health",),
     "qps": ("qps",),
+    "load": (LOADS,),
     "events": (EVENTS,),
     "journal": (JOURNAL,),
     "node": ("health", "bgp"),
@@ -62,6 +65,7 @@ LEAST_NEEDED = (
     "stack", "mem_available", "load", "site", "number", "attributes", "process", "rss", "pid", "uptime", "zones", "udp", "tcp",
     "prometheus_age", "drained", "imported", "since", "nsid", "zone", "peer", "family", "serials", "chroot", "catchment", "exported",
     "source", "before", "seconds", "ticket", "operator",
+    "purpose", "p99",
 )  # fmt: skip
 """Columns that a narrow terminal leaves out, the first of them first, so that the last column (why) stays in sight."""
 

@@ -17,7 +17,7 @@ from anyconsole.model.verdicts import node_announcements
 from anyconsole.tui.plain_text import some
 from anyconsole.tui.scope import scope_of
 
-__all__ = ["Cell", "Targets", "Wish", "drift_targets_of", "request_text", "targets_of"]
+__all__ = ["Cell", "Targets", "Wish", "drift_targets_of", "load_targets_of", "request_text", "targets_of"]
 
 Cell = tuple[str, str, str]
 """An announcement by name: node, session, prefix."""
@@ -35,21 +35,26 @@ class Wish(StrEnum):
     UNDRAIN = "Undrain"
     ADOPT = "Adopt drift"
     REVERT = "Revert drift"
+    LOAD_TEST = "Load test"
 
     @property
     def action(self) -> str:
         """What the engine calls it."""
-        return "drift" if self in (Wish.ADOPT, Wish.REVERT) else "drain"
+        return {Wish.DRAIN: "drain", Wish.UNDRAIN: "drain", Wish.LOAD_TEST: "loadtest"}.get(self, "drift")
 
 
 class Targets(msgspec.Struct, frozen=True, kw_only=True):
-    """A scope as a plan's request says it; an empty field does not narrow, `words` say it in a title."""
+    """A scope as a plan's request says it; an empty field does not narrow, `words` say it in a title.
+
+    `loads` are names of what may be load tested.
+    """
 
     nodes: tuple[str, ...] = ()
     tenants: tuple[str, ...] = ()
     peers: tuple[str, ...] = ()
     families: tuple[Family, ...] = ()
     cells: tuple[Cell, ...] = ()
+    loads: tuple[str, ...] = ()
     words: str = ""
 
 
@@ -83,24 +88,32 @@ def drift_targets_of(store: FleetStore, keys: Sequence[Key]) -> Targets | None:
     return Targets(nodes=chosen, words=some(chosen, _NAMED))
 
 
-def request_text(
-    wish: Wish,
-    targets: Targets,
-    *,
-    level: str = "serve",
-    reason: str = "",
-    ticket: str = "",
-    expires_at: float | None = None,
-) -> str:
-    """The request for a plan, as JSON. `level` and `expires_at` are a drain's alone."""
+def request_text(wish: Wish, targets: Targets, *, reason: str = "", ticket: str = "", **form: object) -> str:
+    """The request for a plan, as JSON. `form` is what was filled in of this kind of change."""
     request: dict[str, object] = {"reason": reason, "ticket": ticket}
-    if wish in (Wish.ADOPT, Wish.REVERT):
-        request |= {"way": wish.name.lower(), "nodes": targets.nodes}
-    else:
-        scope = ("nodes", "tenants", "peers", "families", "cells")
-        request |= {name: value for name in scope if (value := getattr(targets, name))}
-        request |= {"level": level, "expires_at": expires_at}
+    match wish.action:
+        case "drift":
+            request |= {"way": wish.name.lower(), "nodes": targets.nodes}
+        case "loadtest":
+            request |= {"targets": targets.loads, **form}
+        case _:
+            scope = ("nodes", "tenants", "peers", "families", "cells")
+            request |= {name: value for name in scope if (value := getattr(targets, name))}
+            request |= {"level": "serve", "expires_at": None, **form}
     return msgspec.json.encode(request).decode()
+
+
+def load_targets_of(store: FleetStore, keys: Sequence[Key]) -> Targets | None:
+    """What the profile lets be load tested of these rows; no `loads` if that is nothing. None if a row stands for no part of the fleet."""
+    if not keys or not {key[0] for key in keys} <= _KINDS:
+        return None
+    scopes = [scope_of(store.inventory, key) for key in keys]
+    names = tuple(
+        target.name
+        for target in store.inventory.load.targets
+        if any(scope.node in ("", target.node) and scope.tenant in ("", target.tenant) for scope in scopes)
+    )
+    return Targets(loads=names, words=some(names, _NAMED))
 
 
 def _of_one(store: FleetStore, key: Key) -> Targets | None:

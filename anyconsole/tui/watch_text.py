@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from anyconsole.actions.plan import Step
 from anyconsole.actions.run import Outcome, Proof, Run, RunState, StepRun, StepState
@@ -15,12 +15,15 @@ from anyconsole.tui.traffic import Traffic
 from anyconsole.tui.widgets.cells import Level
 from anyconsole.tui.widgets.text_view import Line
 
-__all__ = ["ended_words", "outcome_level", "run_words", "watch_lines"]
+__all__ = ["ended_words", "folded", "outcome_level", "run_words", "watch_lines", "who_line"]
 
-_OPEN = (StepState.CHECKING, StepState.APPLYING, StepState.VERIFYING, StepState.CONFIRMING, StepState.REVERTING)
+_OPEN = (
+    StepState.CHECKING, StepState.APPLYING, StepState.VERIFYING, StepState.CONFIRMING, StepState.PERFORMING, StepState.REVERTING,
+)  # fmt: skip
 _LEVELS = {
     StepState.WAITING: Level.STALE, StepState.SKIPPED: Level.STALE, StepState.DONE: Level.OK, StepState.REVERTING: Level.WARN,
-    StepState.REVERTED: Level.WARN, StepState.REFUSED: Level.WARN, StepState.FAILED: Level.CRIT, StepState.UNKNOWN: Level.CRIT,
+    StepState.REVERTED: Level.WARN, StepState.REFUSED: Level.WARN, StepState.CANCELLED: Level.WARN,
+    StepState.FAILED: Level.CRIT, StepState.UNKNOWN: Level.CRIT,
 }  # fmt: skip
 _OUTCOMES = {Outcome.DONE: Level.OK, Outcome.UNKNOWN: Level.CRIT}
 _SHOWN_WAITING = 4
@@ -51,15 +54,15 @@ def run_words(run: Run, now: float) -> str:
 def watch_lines(run: Run, moves: Traffic, now: float, glyphs: Glyphs, width: int) -> list[Line]:
     """All of it, the most urgent first."""
     return [
-        *_fold(_ending(run), width),
-        *_fold(_steps(run, now, glyphs), width),
-        *_fold(_moves(run, moves, glyphs), width),
-        *_fold(_guards(run, glyphs), width),
-        *_fold(_who(run), width),
+        *folded(_ending(run), width),
+        *folded(_steps(run, now, glyphs), width),
+        *folded(_moves(run, moves, glyphs), width),
+        *folded(_guards(run, glyphs), width),
+        *folded([who_line(run)], width),
     ]
 
 
-def _fold(lines: Iterator[Line], width: int) -> Iterator[Line]:
+def folded(lines: Iterable[Line], width: int) -> Iterator[Line]:
     """Lines no longer than the screen; what is carried over stands under where the words began."""
     for line in lines:
         indent = len(line.text) - len(line.text.lstrip()) + 2
@@ -174,8 +177,9 @@ def _guards(run: Run, glyphs: Glyphs) -> Iterator[Line]:
         yield Line("")
 
 
-def _who(run: Run) -> Iterator[Line]:
+def who_line(run: Run) -> Line:
+    """Who began it, and why."""
     who = run.operator
     key = f" with key {who.key}" if who.key else ""
     ticket = f", {run.plan.ticket}" if run.plan.ticket else ""
-    yield Line(f"begun by {who.user}@{who.host}{key}{ticket}: {run.plan.reason or 'no reason given'}", Level.STALE)
+    return Line(f"begun by {who.user}@{who.host}{key}{ticket}: {run.plan.reason or 'no reason given'}", Level.STALE)

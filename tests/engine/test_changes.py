@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
 import pytest
 
-from anyconsole.actions.plan import Step
+from anyconsole.actions.drain import DrainRequest, Level
+from anyconsole.actions.drift import DriftRequest, Way
+from anyconsole.actions.load_test import LoadRequest
+from anyconsole.actions.plan import Plan, Step
 from anyconsole.actions.runner import Standing
 from anyconsole.engine.changes import in_sequence
+from anyconsole.engine.core import FleetEngine
+from anyconsole.errors import AnyconsoleError
+from tests.actions.load_targets import store_with
+from tests.fleet import NOW
 
 BEFORE, UNCONFIRMED, CONFIRMED = Standing.BEFORE, Standing.UNCONFIRMED, Standing.CONFIRMED
 OTHER, UNKNOWN = Standing.OTHER, Standing.UNKNOWN
@@ -47,3 +57,32 @@ def test_only_what_somebody_else_did_is_called_so(
 
 def test_what_one_host_tells_says_nothing_of_another() -> None:
     assert in_sequence([step("fra1", 1), step("ams1", 2)], [CONFIRMED, OTHER]) == [CONFIRMED, OTHER]
+
+
+@pytest.mark.parametrize(
+    ("action", "request_"),
+    [
+        ("drain", DrainRequest(level=Level.HARD, nodes=("fra1",), reason="x")),
+        ("drift", DriftRequest(way=Way.REVERT, nodes=("fra1",), reason="x")),
+        ("loadtest", LoadRequest(targets=("de-fra1",), reason="x")),
+    ],
+)
+async def test_a_plan_that_a_screen_hands_back_is_taken_for_the_one_that_was_made(
+    action: str, request_: msgspec.Struct, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    engine = FleetEngine(store_with().inventory, clock=lambda: NOW)
+    for fact in store_with():
+        engine.take([fact])
+    engine.changes.arm(60)
+    text = await engine.ask("plan", {"action": action, "request": msgspec.json.encode(request_).decode()})
+    shown = msgspec.json.decode(text, type=Plan)
+    with pytest.raises(AnyconsoleError, match="plan again"):
+        await engine.changes.start(msgspec.structs.replace(shown, title="something else"), {})
+    if not shown.steps:
+        with pytest.raises(AnyconsoleError, match="nothing to change"):
+            await engine.changes.start(shown, {})
+        return
+    run = await engine.changes.start(shown, {})
+    engine.changes.cancel_all()
+    await engine.changes.wait(run)

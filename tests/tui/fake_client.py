@@ -14,6 +14,7 @@ from anyconsole.engine.client import EngineError, EngineState
 from anyconsole.model.events import Event, EventLog
 from anyconsole.model.facts import Beat, Key, Observation
 from anyconsole.model.inventory import Inventory
+from anyconsole.model.load_view import LoadView
 from anyconsole.model.store import ChangeSet, FleetStore, Update
 from tests.fleet import NOW, healthy, inventory
 
@@ -33,6 +34,7 @@ class FakeClient:
         self.now = NOW
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.runs: dict[str, Run] = {}
+        self.loads: dict[tuple[str, str], LoadView] = {}
         self.changes: Sequence[ChangeSummary] = ()
         self.armed_until = 0.0
         self.replies: dict[str, Callable[[dict[str, str]], str]] = {}
@@ -73,9 +75,10 @@ class FakeClient:
         hosts = {fact.node for fact in self.store} - set(silent)
         self.apply(*(Beat(node=h, at=self.now, sections=tuple(self.store.sections(h))) for h in sorted(hosts)))
 
-    def tell(self, *runs: Run, changes: Sequence[ChangeSummary] | None = None) -> None:
-        """The engine tells of runs, or of another journal."""
+    def tell(self, *runs: Run, changes: Sequence[ChangeSummary] | None = None, loads: Sequence[LoadView] = ()) -> None:
+        """The engine tells of runs, of load tests, or of another journal."""
         self.runs |= {run.id: run for run in runs}
+        self.loads |= {(view.run, view.target): view for view in loads}
         if changes is not None:
             self.changes = changes
         self._tell(ChangeSet(frozenset(), frozenset(), frozenset()), ())

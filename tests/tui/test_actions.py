@@ -15,6 +15,8 @@ from anyconsole.tui.screens.choose import ChooseScreen
 from anyconsole.tui.screens.describe import DescribeScreen
 from anyconsole.tui.screens.dialog import ConfirmScreen
 from anyconsole.tui.screens.help import HelpScreen, help_lines
+from anyconsole.tui.screens.load import LoadScreen
+from anyconsole.tui.screens.load_sheet import LoadSheetScreen
 from anyconsole.tui.screens.main import MainScreen
 from anyconsole.tui.screens.plan import PlanScreen
 from anyconsole.tui.screens.question import QuestionScreen
@@ -33,6 +35,8 @@ OWN_CLASSES = (
     HelpScreen,
     RawScreen,
     LogScreen,
+    LoadScreen,
+    LoadSheetScreen,
     ChooseScreen,
     ConfirmScreen,
     PlanScreen,
@@ -74,10 +78,10 @@ def test_ids_and_commands_are_unique() -> None:
 
 def test_what_changes_the_fleet_is_on_capitals_and_takes_no_argument_on_the_command_line() -> None:
     changing = [a for a in ACTIONS if a.mutates]
-    assert {a.id for a in changing} == {"drain", "undrain", "adopt", "revert"}
+    assert {a.id for a in changing} == {"drain", "undrain", "loadtest", "adopt", "revert"}
     assert all(key.isalpha() and key.isupper() for a in changing for key in a.keys)
     assert all(not a.argument and "(" not in a.act for a in changing)
-    assert not {"S", "T", "L"} & {key for a in ACTIONS for key in a.keys}
+    assert not {"S", "T"} & {key for a in ACTIONS for key in a.keys}
 
 
 def test_an_action_that_changes_the_fleet_is_known_by_whatever_name_it_is_run() -> None:
@@ -116,6 +120,7 @@ async def test_every_action_of_the_registry_can_be_run() -> None:
         Context.APP: (ConsoleApp,), Context.MAIN: (MainScreen,), Context.TABLE: (FleetTable,), Context.TEXT: (TextScreen,),
         Context.SOURCES: (RawScreen, LogScreen), Context.LOG: (LogScreen,), Context.PROMPT: (Prompt,), Context.CHOICE: (ChooseScreen,),
         Context.FORM: (ConfirmScreen, PlanScreen, QuestionScreen), Context.WATCH: (WatchScreen,),
+        Context.LOAD: (LoadScreen,),
     }  # fmt: skip
     for action in ACTIONS:
         for context in action.contexts:

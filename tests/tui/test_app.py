@@ -90,6 +90,7 @@ async def test_the_verdict_follows_the_fact() -> None:
         ("3", "BGP[20]"),
         ("4", "Health[15]"),
         ("5", "[15]"),
+        ("6", "Load tests[0]"),
         ("7", "Events[0]"),
         ("8", "Journal[0]"),
     ],
@@ -98,13 +99,6 @@ async def test_digits_open_panes(key: str, title: str) -> None:
     async with console() as c:
         await c.press(key)
         assert title in c.text
-
-
-async def test_a_pane_that_does_not_exist_yet_says_so() -> None:
-    async with console() as c:
-        await c.press("6")
-        assert "not built yet" in c.message
-        assert "Fleet[5]" in c.text
 
 
 async def test_going_into_a_node_and_back_restores_cursor_filter_and_sort() -> None:

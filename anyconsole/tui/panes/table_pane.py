@@ -126,8 +126,10 @@ class TablePane(Vertical):
         trail: str,
         glyphs: Glyphs,
         state: TableState,
+        empty: Callable[[], str] | None = None,
     ) -> None:
         super().__init__()
+        self._empty = empty
         self.view_name = view_name
         self.source = source
         self.state = state
@@ -265,6 +267,8 @@ class TablePane(Vertical):
         return row.rank if row is not None else 0
 
     def _why_empty(self) -> str:
+        if self._empty is not None:
+            return self._empty()
         if self._client.state is EngineState.LIVE:
             return "nothing here"
         return (

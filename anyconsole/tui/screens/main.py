@@ -16,7 +16,7 @@ from anyconsole.model.events import Event
 from anyconsole.model.facts import Key
 from anyconsole.model.store import ChangeSet
 from anyconsole.model.table import Level
-from anyconsole.tui.actions import Context, action, bindings
+from anyconsole.tui.actions import Context, bindings
 from anyconsole.tui.bottom import Bottom, Prompt
 from anyconsole.tui.commands import complete
 from anyconsole.tui.header import Header
@@ -24,9 +24,22 @@ from anyconsole.tui.live_rows import LiveRows
 from anyconsole.tui.pacer import Pacer
 from anyconsole.tui.panes.events import EventRows
 from anyconsole.tui.panes.journal import JournalRows
+from anyconsole.tui.panes.load_results import LoadResultRows
 from anyconsole.tui.panes.qps import QpsCharts
 from anyconsole.tui.panes.table_pane import TablePane
-from anyconsole.tui.places import EVENTS, JOURNAL, OTHER_VIEW, PANES, VIEWS, Place, TableState, Visit, behind, views_at
+from anyconsole.tui.places import (
+    EVENTS,
+    JOURNAL,
+    LOADS,
+    OTHER_VIEW,
+    PANES,
+    VIEWS,
+    Place,
+    TableState,
+    Visit,
+    behind,
+    views_at,
+)
 from anyconsole.tui.screens.choose import ChooseScreen
 from anyconsole.tui.targets import Wish
 from anyconsole.tui.trail import Trail
@@ -193,11 +206,16 @@ class MainScreen(Screen[None], inherit_bindings=False):
     def _pane(self, view_name: str, state: TableState, trail: str) -> TablePane:
         scope = self.place.scope
         glyphs = self.console.glyphs
-        source: EventRows | JournalRows | LiveRows
+        source: EventRows | JournalRows | LiveRows | LoadResultRows
+        empty = None
         if view_name == EVENTS:
             source, title = EventRows(self._client, lambda: self.console.events_seen, scope, glyphs), "Events"
         elif view_name == JOURNAL:
             source, title = JournalRows(self._client, glyphs), "Journal"
+        elif view_name == LOADS:
+            results = self.console.load_results
+            results.refresh()
+            source, title, empty = LoadResultRows(results, glyphs), "Load tests", lambda: results.words
         else:
             view = VIEWS[view_name](self._client.store)
             source, title = LiveRows(view, self._client.store, scope, glyphs), view.title
@@ -210,6 +228,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
             trail=trail,
             glyphs=glyphs,
             state=state,
+            empty=empty,
         )
 
     def _focus(self, index: int, step: int = 1) -> None:
@@ -248,10 +267,8 @@ class MainScreen(Screen[None], inherit_bindings=False):
             self._leave()
             self._trail.root(Place(name))
             await self._arrive()
-
-    def action_unbuilt(self) -> None:
-        """6."""
-        self.say(action("unbuilt").explain)
+        if name == LOADS:
+            self.console.changing.watch_load()
 
     async def action_last_place(self) -> None:
         """Swap with where we were before."""
@@ -312,8 +329,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
         event.stop()
         if (key := self.subject) is None:
             return
-        if key[0] == "change":
-            self.console.changing.report(key[1])
+        if self._show_record(key):
             return
         place = behind(self._client.inventory, key)
         if place is not None and place != self.place:
@@ -335,10 +351,19 @@ class MainScreen(Screen[None], inherit_bindings=False):
 
     def action_describe(self) -> None:
         """`d`."""
-        if (key := self.subject) is not None and key[0] == "change":
-            self.console.changing.report(key[1])
-        else:
+        if (key := self.subject) is None or not self._show_record(key):
             self._with_subject(self.console.objects.describe)
+
+    def _show_record(self, key: Key) -> bool:
+        """Show what is written down of a change or a load test; False if the row is neither."""
+        match key:
+            case ("change", change):
+                self.console.changing.report(change)
+            case ("loadtest", record):
+                self.console.changing.load_sheet(record)
+            case _:
+                return False
+        return True
 
     def action_raw(self) -> None:
         """`y`."""
@@ -384,6 +409,14 @@ class MainScreen(Screen[None], inherit_bindings=False):
     def action_undrain(self) -> None:
         """`U`."""
         self._plan(Wish.UNDRAIN)
+
+    def action_loadtest(self) -> None:
+        """`L`."""
+        self._plan(Wish.LOAD_TEST)
+
+    def action_load_stop(self) -> None:
+        """`x`, wherever one is: nobody should have to look for it."""
+        self.console.changing.stop_load()
 
     def action_adopt(self) -> None:
         """`:adopt`."""

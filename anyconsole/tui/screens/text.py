@@ -61,6 +61,7 @@ class TextScreen(Screen[None], inherit_bindings=False):
         yield self._line
         yield from self.above()
         yield self.text
+        yield from self.below()
         yield Bottom(self.contexts, self.console.glyphs)
 
     def on_mount(self) -> None:
@@ -72,6 +73,10 @@ class TextScreen(Screen[None], inherit_bindings=False):
 
     def above(self) -> ComposeResult:
         """What stands between title and text."""
+        yield from ()
+
+    def below(self) -> ComposeResult:
+        """What stands between text and hints."""
         yield from ()
 
     def begin(self) -> None:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal
-from textual.content import Content
-from textual.widget import Widget
 
 from anyconsole.actions.run import Run, RunState
 from anyconsole.engine.client import EngineState
@@ -21,6 +19,7 @@ from anyconsole.tui.screens.question import QuestionScreen
 from anyconsole.tui.screens.text import TextScreen
 from anyconsole.tui.traffic import Traffic, traffic
 from anyconsole.tui.watch_text import ended_words, outcome_level, run_words, watch_lines
+from anyconsole.tui.widgets.banner import Banner
 from anyconsole.tui.widgets.braille_chart import BrailleChart, Series
 from anyconsole.tui.widgets.braille_chart import Glyphs as ChartGlyphs
 
@@ -45,33 +44,6 @@ _ABORT = (
 )
 
 
-class _Outcome(Widget):
-    """How it ended, big."""
-
-    DEFAULT_CSS = """
-    _Outcome {
-        height: 3; display: none; padding: 1 2; text-style: bold;
-        &.ok { display: block; background: $success; color: $surface; }
-        &.warn { display: block; background: $warning; color: $surface; }
-        &.crit { display: block; background: $error; color: $surface; }
-        &:ansi { text-style: bold reverse; }
-    }
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._words = ""
-
-    def show(self, words: str, level: str) -> None:
-        """Say it."""
-        self._words = plain(words)
-        self.set_classes(level)
-        self.refresh()
-
-    def render(self) -> Content:
-        return Content(self._words)
-
-
 class WatchScreen(TextScreen):
     """One run, live."""
 
@@ -81,7 +53,7 @@ class WatchScreen(TextScreen):
     def __init__(self, app: ConsoleApp, run: str) -> None:
         super().__init__(app, "change")
         self.run_id = run
-        self._outcome = _Outcome()
+        self._outcome = Banner()
         glyphs = ChartGlyphs.ASCII if app.glyphs.ok.isascii() else ChartGlyphs.BRAILLE
         self._here, self._elsewhere = (
             BrailleChart(title, unit=" q/s", seconds=1.0, glyphs=glyphs) for title in ("", "more elsewhere")

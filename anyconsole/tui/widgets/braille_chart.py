@@ -86,6 +86,11 @@ class BrailleChart(Widget):
         self._series = series
         self._redraw()
 
+    @property
+    def dots(self) -> int:
+        """How many values fit side by side."""
+        return max(0, self.size.width - _AXIS) * (2 if self.glyphs is Glyphs.BRAILLE else 1)
+
     def on_resize(self) -> None:
         """Everything has another size."""
         self._lines = []
@@ -142,8 +147,7 @@ class BrailleChart(Widget):
         return ((fit(title, min(cell_len(title), room), ellipsis=ellipsis), "title"), *values)
 
     def _time(self, width: int, plot: Plot) -> _Line:
-        dots = (width - _AXIS) * (2 if self.glyphs is Glyphs.BRAILLE else 1)
-        start = f"-{_duration(dots * plot.step * self.seconds)}"
+        start = f"-{_duration(self.dots * plot.step * self.seconds)}"
         return ((" " * _AXIS + start + "now".rjust(width - _AXIS - len(start)), "axis"),)
 
     def _next_top(self) -> float:

@@ -22,11 +22,24 @@ _SIDEWAYS = 8
 
 
 class Line(NamedTuple):
-    """One line of text with the level it is painted in."""
+    """One line of text with the level it is painted in. `spans` (start, end, level) are painted in levels of their own."""
 
     text: str
     level: str = Level.PLAIN
     bold: bool = False
+    spans: tuple[tuple[int, int, str], ...] = ()
+
+    @classmethod
+    def of(cls, *pieces: str | tuple[str, str], level: str = Level.PLAIN) -> Line:
+        """A line of pieces, each plain or with a level of its own. Their text is made plain here, for spans count characters."""
+        text, spans = "", []
+        for piece in pieces:
+            words, own = (piece, "") if isinstance(piece, str) else piece
+            words = plain(words)
+            if own:
+                spans.append((len(text), len(text) + len(words), own))
+            text += words
+        return cls(text, level, spans=tuple(spans))
 
 
 class TextView(ScrollView, can_focus=True):
@@ -72,7 +85,7 @@ class TextView(ScrollView, can_focus=True):
 
     def show(self, lines: Iterable[Line]) -> None:
         """Replace the text where it differs; the place that is being read stays."""
-        new = [Line(plain(line.text), line.level, line.bold) for line in lines]
+        new = [line._replace(text=plain(line.text)) for line in lines]
         old = list(self._lines)
         self._lines.clear()
         self._lines.extend(new)
@@ -91,7 +104,7 @@ class TextView(ScrollView, can_focus=True):
 
     def append(self, lines: Iterable[Line]) -> None:
         """Add lines at the end."""
-        self._lines.extend(Line(plain(line.text), line.level, line.bold) for line in lines)
+        self._lines.extend(line._replace(text=plain(line.text)) for line in lines)
         self._resize()
         if self.follow:
             self.scroll_end(animate=False, immediate=True, force=True, x_axis=False)
@@ -188,18 +201,26 @@ class TextView(ScrollView, can_focus=True):
             return Strip.blank(width, self.rich_style)
         line = self._lines[position]
         style = self._style(line)
-        strip = Strip(self._segments(line.text, style, position == self._at))
+        strip = Strip(self._segments(line, style, position == self._at))
         if self._shift:
             strip = strip.crop(self._shift)
         return strip.adjust_cell_length(width, self.rich_style)
 
     def _style(self, line: Line) -> Style:
-        style = self.get_component_rich_style(f"text-view--{line.level}") if line.level else self.rich_style
+        style = self._level_style(line.level)
         return style + Style(bold=True) if line.bold else style
 
-    def _segments(self, text: str, style: Style, is_current: bool) -> list[Segment]:
+    def _level_style(self, level: str) -> Style:
+        return self.get_component_rich_style(f"text-view--{level}") if level else self.rich_style
+
+    def _segments(self, line: Line, style: Style, is_current: bool) -> list[Segment]:
+        text = line.text
         if self._pattern is None:
-            return [Segment(text, style)]
+            segments, end = [], 0
+            for start, stop, level in line.spans:
+                segments += [Segment(text[end:start], style), Segment(text[start:stop], self._level_style(level))]
+                end = stop
+            return [*segments, Segment(text[end:], style)]
         match = self.get_component_rich_style("text-view--match")
         if not is_current:
             match = style + Style(reverse=True)
