@@ -202,16 +202,11 @@ def _file_lines(file: BinaryIO, path: str) -> Iterator[tuple[str, str]]:
 
 def _opened(path: Path, limit: int) -> BinaryIO:
     try:
-        file = path.open("rb")
+        status = path.stat()  # first: opening a pipe would wait for somebody to write into it
+        if not stat.S_ISREG(status.st_mode):
+            raise LoadError(f"{path}: no file")
+        if status.st_size > limit:
+            raise LoadError(f"{path}: {status.st_size >> 20} MiB, of which {limit >> 20} are allowed")
+        return path.open("rb")
     except OSError as error:
         raise LoadError(f"{path}: can't be read: {error.strerror}") from error
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
-        file.close()
-        what = (
-            f"{status.st_size >> 20} MiB, of which {limit >> 20} are allowed"
-            if stat.S_ISREG(status.st_mode)
-            else "no file"
-        )
-        raise LoadError(f"{path}: {what}")
-    return file

@@ -132,20 +132,19 @@ def mixed(
     Raises:
         LoadError: the zone has nothing to ask for, or answers for every name where NXDOMAIN is wanted.
     """
-    wanted = _counts(mix, count)
     stand_in = "A" if names.holders("A") else _commonest(names)
     lines: list[str] = []
-    words = []
-    for kind, number in wanted.items():
-        if kind is QueryKind.NXDOMAIN:
+    asked: Counter[str] = Counter()
+    for kind, number in _counts(mix, count).items():
+        asked[kind.value if stand_in == "A" or kind is QueryKind.NXDOMAIN else stand_in] += number
+    for asked_for, number in asked.items():
+        if asked_for == QueryKind.NXDOMAIN:
             lines += (f"{name} {stand_in}" for name in _absent(names, number, seed))
-            words.append(f"{number / count:.0%} NXDOMAIN")
-            continue
-        asked = kind.value if stand_in == "A" else stand_in
-        # Whoever has no AAAA at all is asked for it all the same, for its A's: that's what resolvers do.
-        chosen = names.holders(asked) or names.holders(stand_in)
-        lines += (f"{name} {asked}" for name in _spread(chosen, number, seed))
-        words.append(f"{number / count:.0%} {asked}")
+        else:
+            # Where nobody has an AAAA, those with an A are asked for it all the same: that's what resolvers do.
+            chosen = names.holders(asked_for) or names.holders(stand_in)
+            lines += (f"{name} {asked_for}" for name in _spread(chosen, number, seed))
+    words = [f"{number / count:.0%} {asked_for}" for asked_for, number in asked.items()]
     lines.sort(key=_Order(seed))
     reasons = {**(left_out or {}), **({"unusable records": names.unusable} if names.unusable else {})}
     return QuerySet(lines=tuple(lines), source=f"zone {names.zone}: {', '.join(words)}", left_out=reasons)
