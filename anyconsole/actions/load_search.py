@@ -60,7 +60,11 @@ DEEPEST_PRIME: Final = 3.0
 """Seconds of priming at most."""
 MOST_CONFIRMS: Final = 4
 """One, and three further down."""
-MOST_VOIDS: Final = 30
+CLIMB_PATIENCE: Final = 2
+"""Void trials that are repeated at one rate before the generator is taken to be unable to do it."""
+SECOND_CHANCES: Final = 2
+"""How often that is doubted, once a lower rate was carried."""
+MOST_VOIDS: Final = 32
 """Void trials of a whole search; a single point has its own limit."""
 MOST_TRIALS: Final = 160
 FEWEST_LOST: Final = 10
@@ -191,20 +195,23 @@ class Search:
 
     def _climb(self, trial: Trial) -> Steps:
         """Up from a rate that is carried, until two trials in a row are overloaded, or the ceiling is reached."""
-        reached = trial.order.rate
+        reached, full, was_cap, chances = trial.order.rate, self._ceiling, self._is_cap, SECOND_CHANCES
         while reached < self._ceiling:
             rate = min(reached * (2.0 if trial.verdict(self._goal.loss) is Verdict.OK else 1.25), self._ceiling)
             if rate >= self._overloaded:
                 return
             self._words = f"climbs from {reached:,.0f} q/s"
             found = yield from self._ask(Phase.CLIMB, rate)
-            if found.void or self._is_overload(found):
+            for _ in range(CLIMB_PATIENCE):
+                if found.void:
+                    found = yield from self._ask(Phase.CLIMB, rate)
+            if not found.void and self._is_overload(found):
                 found = yield from self._ask(Phase.CLIMB, rate)
             if found.void:
                 # the generator can't do it: half the way instead, until that is hardly a step
                 self._is_cap = False
                 between = math.sqrt(reached * rate)
-                self._ceiling = between if between > reached * 1.05 else reached
+                self._ceiling = between if between > reached * 1.05 and chances == SECOND_CHANCES else reached
                 continue
             if self._is_overload(found):
                 self._overloaded = rate
@@ -212,6 +219,10 @@ class Search:
             trial, reached = found, rate
             if found.verdict(self._goal.loss) is Verdict.OK:
                 self._carried = found
+            if reached >= self._ceiling < full and chances:
+                # it may only have been busy with something else for a while
+                chances -= 1
+                self._ceiling, self._is_cap = full, was_cap
 
     def _guess(self) -> Generator[Order, Trial, float]:
         """The rate at which the goal's loss is expected, from what is answered under slight overload."""

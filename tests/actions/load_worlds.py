@@ -29,7 +29,7 @@ class World:
     its capacity (factor) at an offered rate and with a share of its buffer full. `is_bucket` makes it a token bucket: what is too much is
     dropped, not queued. `quota` is the share of each 100 ms that it may use a CPU for: it works until that is used up, then not at all.
     `random_loss` (share) is lost on the way at any rate. The generator skips what is above `generator_limit`, and in each second up to
-    twice `hogs` (share of the schedule) at random.
+    twice `hogs` (share of the schedule) at random; while it is `stalled` (from, to) it sends half.
     """
 
     capacity: float = 20_000.0
@@ -44,6 +44,7 @@ class World:
     efficiency: Callable[[float, float], float] = lambda _rate, _full: 1.0
     generator_limit: float = math.inf
     hogs: float = 0.0
+    stalled: tuple[float, float] = (math.inf, math.inf)
     rtt: float = 0.0003
     timeout: float = 0.5
     answers_until: float = math.inf
@@ -75,6 +76,8 @@ class World:
         """A time at one rate."""
         skipped = max(0.0, 1 - self.generator_limit / rate) if rate else 0.0
         skipped = max(skipped, self._random.random() * 2 * self.hogs)
+        if self.stalled[0] <= self.now < self.stalled[1]:
+            skipped = max(skipped, 0.5)
         sends = rate * (1 - skipped)
         sent = answered = late = 0.0
         latency: dict[int, float] = {}
