@@ -275,9 +275,28 @@ def _add_loadtest_run(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument(
         "--width", type=_percent, metavar="PERCENT", help="of the interval that is found (default: 1.0)"
     )
+    parser.add_argument(
+        "--confirm",
+        type=_seconds,
+        default=30.0,
+        metavar="S",
+        help="how long a search holds what it found (default: 30)",
+    )
     parser.add_argument("--flows", type=_count, default=256, metavar="N", help="sockets that ask (default: 256)")
     parser.add_argument(
         "--queries", default="", metavar="FILE", help="lines of NAME TYPE, a .pcap or a .dnstap; default: from the zone"
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=("udp", "tcp", "dot"),
+        default="udp",
+        help="default: udp; the others want --engine dnsperf",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("agent", "dnsperf"),
+        default="",
+        help="that makes the queries; default: the generators' own",
     )
     parser.add_argument("--pair", default="", metavar="ID", help="joins runs that are to be compared")
     parser.add_argument("--force-prod", action="store_true", help="a production target, at a fixed rate")

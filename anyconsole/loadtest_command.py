@@ -31,7 +31,8 @@ from anyconsole.actions.load_report import (
 from anyconsole.actions.load_test import LoadRequest, Purpose
 from anyconsole.actions.sheet import Sheet, markdown, text
 from anyconsole.errors import AnyconsoleError, JournalError, LoadError
-from anyconsole.model.inventory import Family, Inventory
+from anyconsole.model.inventory import Family, Inventory, LoadEngine
+from anyconsole.model.load import Transport
 from anyconsole.model.report import render
 
 __all__ = ["request_of", "run"]
@@ -74,8 +75,11 @@ def request_of(args: argparse.Namespace, now: float) -> LoadRequest:
         cap=args.cap,
         loss=args.loss,
         width=args.width,
+        confirm=args.confirm,
         flows=args.flows,
         queries=args.queries,
+        protocol=Transport(args.protocol),
+        engine=LoadEngine(args.engine) if args.engine else None,
         pair=args.pair,
         reason=args.reason,
         ticket=args.ticket,

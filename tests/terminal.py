@@ -154,6 +154,7 @@ class Terminal:
                 os.execvpe(argv[0], list(argv), environment)  # noqa: S606 - a program, no shell
             finally:
                 os._exit(127)
+        os.set_inheritable(self._fd, False)  # a program in another terminal would keep this one open
         self._stop = os.pipe()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -393,6 +393,7 @@ def _capacity(fleet: _Fleet, changes: Sequence[Change]) -> GuardVerdict:
         return GuardVerdict(name="capacity", outcome=Outcome.REFUSE, numbers=numbers)
     if unknown or not loads:
         some = f" ({', '.join(unknown[:3])}{' ...' if len(unknown) > 3 else ''})" if unknown else ""
-        numbers = f"{told}; what they can take was never measured{some}, {limit:.0%} of it are allowed"
+        where = f"; worst case where it was: {words}" if words else ""
+        numbers = f"{told}; what they can take was never measured{some}, {limit:.0%} of it are allowed{where}"
         return GuardVerdict(name="capacity", outcome=Outcome.ASK, numbers=numbers)
     return GuardVerdict(name="capacity", outcome=Outcome.OK, numbers=f"{told}; worst case: {words}")

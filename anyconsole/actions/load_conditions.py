@@ -117,6 +117,7 @@ _MUST_BE_EQUAL: Final[tuple[_Rule, ...]] = (
     ("purpose", lambda run: run.conditions.purpose),
     ("rate", _rate),
     ("query set", lambda run: run.conditions.workload.file_sha256[:16]),
+    ("protocol", lambda run: run.conditions.workload.protocol),
     ("EDNS", _edns),
     ("flows", _flows),
     ("timeout", lambda run: f"{run.header.timeout:g} s" if run.header.timeout else ""),
@@ -139,6 +140,7 @@ _MAY_DIFFER: Final[tuple[_Rule, ...]] = (
     ("address family", lambda run: "IPv6" if ":" in run.conditions.target.address else "IPv4"),
     ("zone", _loaded),
     ("round trip", lambda run: _by_host(run, lambda g: f"{g.rtt_ms:.1f} ms" if g.rtt_ms is not None else "")),
+    ("long run", lambda run: f"{run.conditions.goal.confirm_s:g} s" if is_search(run) else ""),
     ("rate cap", lambda run: f"{rate(cap)}/s" if (cap := run.conditions.goal.cap_qps) else ""),
     ("console", lambda run: run.conditions.console_version),
 )

@@ -41,6 +41,9 @@ SERVFAIL_LIMIT = 0.01
 IDLE_LIMIT = 0.05
 """Share of CPU time that a node shared with other tenants keeps idle."""
 
+TAKEN_LIMIT = 0.2
+"""Share of a node's CPU time from which on a test has a part in it that nothing is left."""
+
 
 def evaluate(store: FleetStore, plan: Plan, now: float) -> list[GuardVerdict]:
     """All guards on the targets of a load test's plan, in the order in which they are shown. Raises AnyconsoleError for a strange plan."""
@@ -73,7 +76,7 @@ def _permitted(store: FleetStore, request: LoadRequest, target: LoadTarget, now:
 
 
 def _caps(store: FleetStore, request: LoadRequest, target: LoadTarget, now: float) -> GuardVerdict:  # noqa: ARG001
-    cap, seconds = cap_of(store, request, target), seconds_of(request, target)
+    cap, seconds = cap_of(store, request, target), seconds_of(store, request, target)
     if request.rate > cap:
         return _refused("caps", f"{request.rate:,.0f} q/s asked for, {target.name} and its generators allow {cap:,.0f}")
     if seconds > target.max_seconds:
@@ -244,6 +247,7 @@ def trip(
     identities: Collection[str] = (),
     servfail: float | None = None,
     idle: float | None = None,
+    taken: float | None = None,
 ) -> str:
     """Why a running test must stop now, "" if it needn't. Called every second.
 
@@ -255,8 +259,19 @@ def trip(
         identities: NSIDs that answered meanwhile.
         servfail: Share of answers that were SERVFAIL in the last second; None if there were none.
         idle: Share of the node's CPU time that was idle for three seconds; None if it isn't known.
+        taken: Share of it that went to the instance under test, and to the network more than usual; None if it isn't known.
     """
-    return next(_trips(store, target, before, now, identities, servfail, idle), "")
+    return next(_trips(store, target, before, now, identities, servfail, idle, taken), "")
+
+
+def _unseen(store: FleetStore, target: LoadTarget, now: float) -> str:
+    """What a running test has to see of its node and doesn't; "" if it sees all of it."""
+    if not store.is_fresh(store.instance(target.node, target.tenant), now):
+        return f"{target.tenant} on {target.node}"
+    for speaker in store.inventory.node(target.node).speakers:
+        if not store.is_fresh(store.speaker(target.node, speaker.name), now):
+            return f"{speaker.name} on {target.node}"
+    return ""
 
 
 def _trips(
@@ -267,7 +282,11 @@ def _trips(
     identities: Collection[str],
     servfail: float | None,
     idle: float | None,
+    taken: float | None,
 ) -> Iterator[str]:
+    if unseen := _unseen(store, target, now):
+        yield f"{unseen} can't be seen any more, so nothing of this can be watched"
+        return
     after = baseline_of(store, target, now)
     for (speaker, session), state in before.sessions.items():
         if (is_now := after.sessions[speaker, session]) != state:
@@ -284,5 +303,6 @@ def _trips(
         yield f"{', '.join(wrong)} answered, which is no instance of {target.name}: packets go elsewhere"
     if servfail is not None and servfail > SERVFAIL_LIMIT:
         yield f"{servfail:.1%} of the answers are SERVFAIL"
-    if idle is not None and idle < IDLE_LIMIT and before.answering:
-        yield f"{target.node} has {idle:.0%} of its CPU time left, and {', '.join(sorted(before.answering))} need it too"
+    if idle is not None and idle < IDLE_LIMIT and before.answering and (taken is None or taken >= TAKEN_LIMIT):
+        part = "" if taken is None else f", {taken:.0%} goes to the test"
+        yield f"{target.node} has {idle:.0%} of its CPU time left{part}, and {', '.join(sorted(before.answering))} need it too"

@@ -24,7 +24,7 @@ RATE_LIMITED: Final = 0.005
 THROTTLED: Final = 0.1
 """Share of CPU periods in which a cgroup was held back that is no accident any more."""
 BUSY: Final = 0.9
-"""Share of a core from which on a worker has nothing left."""
+"""Share of the time from which on a worker has nothing left: it ran, or waited for a CPU that others had."""
 IDLE: Final = 0.5
 """Workers that use less than this share of what the busiest uses, on average, could have taken its queries."""
 MOVED: Final = 0.2
@@ -64,14 +64,15 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
     `served` are the queries that its name server took in, `refused` those of them that it chose not to answer or to answer truncated
     (NSD: num.dropped and num.truncated; BIND: RateDropped and RateSlipped). `cpu` are seconds by worker: only the processes or threads that
-    answer queries. `periods` and `throttled` are those of its cgroup, `datagrams` and `receive_errors` UDP's in its network namespace
-    (InDatagrams, RcvbufErrors), `socket_drops` by worker; `softnet_drops` and `nic_drops` are the host's: of
-    several instances on one host, only one has them.
+    answer queries; `waited` are seconds in which they could have run but had no CPU. `periods` and `throttled` are those of its cgroup,
+    `datagrams` and `receive_errors` UDP's in its network namespace (InDatagrams, RcvbufErrors), `socket_drops` by worker; `softnet_drops`
+    and `nic_drops` are the host's: of several instances on one host, only one has them.
     """
 
     served: int | None = None
     refused: int | None = None
     cpu: Mapping[str, float] | None = None
+    waited: Mapping[str, float] | None = None
     periods: int | None = None
     throttled: int | None = None
     datagrams: int | None = None
@@ -82,7 +83,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Watched(msgspec.Struct, frozen=True, kw_only=True):
-    """An instance over a trial. `seconds` lie between the two readings.
+    """An instance over a trial: `seconds` of load lie between the two readings.
 
     `rate_limit` is what its name server is configured to answer a client per second (0 is no limit, None unknown). `has_moved` is true if a
     BGP session or an exported route of its node changed. `share_before` and `share_after` are of all answers, by NSID. One that is no
@@ -208,7 +209,7 @@ def _buffers(trial: Trial, targets: Sequence[Watched], loss: float) -> Limit | N
     evidence: dict[str, Figure] = {"lost": lost}
     if dropped is not None:
         evidence["socket_drops"] = dropped
-    evidence |= {f"cpu {worker}": round(share, 2) for worker, share in busy.items()}
+    evidence |= {f"at work {worker}": round(share, 2) for worker, share in busy.items()}
     said = (
         f"their sockets dropped {dropped:,}, {lost:,} answers are missing" if is_lossy else "answers are late, not lost"
     )
@@ -217,15 +218,18 @@ def _buffers(trial: Trial, targets: Sequence[Watched], loss: float) -> Limit | N
         others = [share for w, share in busy.items() if w != worker]
         if others and sum(others) / len(others) < IDLE * busy[worker]:
             average = sum(others) / len(others)
-            words = f"{worker} used {busy[worker]:.0%} of a core, the {len(others)} others {average:.0%}: too few flows; {said}"
+            rest = f"the {len(others)} others" if len(others) > 1 else "the other"
+            words = f"{worker} was at work for {busy[worker]:.0%} of the time, {rest} for {average:.0%}: too few flows; {said}"
             return Limit(cause=Cause.FLOW_SKEW, words=words, evidence=evidence)
         full = sum(share >= BUSY for share in busy.values())
-        words = f"{full} of {len(busy)} workers used a whole core, {worker} {busy[worker]:.0%}; {said}"
+        words = f"{full} of {len(busy)} workers were at work all the time, {worker} for {busy[worker]:.0%}; {said}"
         return Limit(cause=Cause.WORKER_CPU, words=words, evidence=evidence)
     if not is_lossy:
         return None
     free = (
-        f"the busiest worker used {busy[worker]:.0%} of a core" if worker else "how busy the workers were isn't known"
+        f"the busiest worker was at work for {busy[worker]:.0%} of the time"
+        if worker
+        else "how busy the workers were isn't known"
     )
     return Limit(
         cause=Cause.SOCKET_BUFFER, words=f"{said}, and {free}: small buffers, or late scheduling", evidence=evidence
@@ -344,13 +348,12 @@ def _dropped(targets: Sequence[Watched]) -> int | None:
 
 
 def _busy(instance: Watched) -> dict[str, float]:
-    """Share of a core by worker; empty if unknown."""
+    """Share of the time in which each worker was at work; empty if unknown."""
     used = _by_worker(instance.before.cpu, instance.after.cpu)
-    return (
-        {worker: seconds / instance.seconds for worker, seconds in used.items()}
-        if used and instance.seconds > 0
-        else {}
-    )
+    if not used or instance.seconds <= 0:
+        return {}
+    waited = _by_worker(instance.before.waited, instance.after.waited) or {}
+    return {worker: min(1.0, (ran + waited.get(worker, 0.0)) / instance.seconds) for worker, ran in used.items()}
 
 
 def _by_worker(before: Mapping[str, float] | None, after: Mapping[str, float] | None) -> dict[str, float] | None:

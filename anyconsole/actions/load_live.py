@@ -38,6 +38,14 @@ def load_second(at: float, target: float, counts: Counts) -> LoadSecond:
     )
 
 
+def _average(whole: LoadSecond, seconds: float) -> LoadSecond:
+    """A second of a time whose counts are `whole`."""
+    names = ("offered", "sent", "answered", "lost", "late", "truncated")
+    counted = {name: round(getattr(whole, name) / seconds) for name in names}
+    rcodes = {code: round(count / seconds) for code, count in whole.rcodes.items()}
+    return msgspec.structs.replace(whole, rcodes=rcodes, **counted)
+
+
 class Live:
     """One test as it goes on. `on_second` is told each second that all generators have told, with its beginning in epoch seconds."""
 
@@ -82,7 +90,7 @@ class Live:
             state=LoadState.RUNNING,
             phase=order.phase,
             rate=order.rate,
-            can_adjust=order.phase in (Phase.FIXED, Phase.SOAK),
+            can_adjust=order.phase is Phase.FIXED,
             ends_at=self._began_at + order.seconds,
         )
 
@@ -117,6 +125,12 @@ class Live:
         """A trial is over: generators' health, and how far the test has come."""
         for name, health in trial.health.items():
             self._rows[name] = msgspec.structs.replace(self._rows[name], busy=health.busy)
+        if trial.counts.sent and not trial.seconds:
+            # Nobody can tell its seconds apart: what is shown is a usual one.
+            self.last = trial.counts
+            self._seconds.append(
+                _average(load_second(trial.began_at, trial.order.rate, trial.counts), trial.order.seconds)
+            )
         self.came_to(progress)
 
     def came_to(self, progress: Progress) -> None:

@@ -97,7 +97,10 @@ class GeneratorHost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked. `mix` is the share of each kind of query (A, AAAA, NXDOMAIN, ...), `edns` the payload size or None."""
+    """What was asked. `mix` is the share of each kind of query (A, AAAA, NXDOMAIN, ...), `edns` the payload size or None.
+
+    `protocol` is what the queries travelled in: udp, tcp or dot.
+    """
 
     file_sha256: str = ""
     lines: int | None = None
@@ -105,6 +108,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     do: bool = False
     mix: dict[str, float] = {}
     source: str = ""
+    protocol: str = "udp"
 
 
 class Goal(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +119,7 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True):
     width: float = 0.01
     trial_s: float = 1.0
     prime_s: float = 0.3
+    confirm_s: float = 30.0
     p99_guard_ms: float | None = None
     cap_qps: float | None = None
 

@@ -121,7 +121,9 @@ def verdict_words(run: RunRecord) -> str:
         what = "still running" if run.state == "running" else "cut off: its console died or was killed before it ended"
         return f"{what.capitalize()}, {counted(len(run.trials), 'trial')} so far. That is no result."
     if result.verdict == "ok":
-        return f"ok: {_found(run)}"
+        # A rate that was given is carried out whether it passed or not.
+        failed = not is_search(run) and result.lower_qps is None and result.upper_qps is not None
+        return f"{'over the goal' if failed else 'ok'}: {_found(run)}"
     found = f"; {_found(run)}" if result.lower_qps is not None else ""
     why = f": {result.why}" if result.why else ""
     return f"{result.verdict or 'no verdict'}{why}{found}"
@@ -145,7 +147,8 @@ def _result(run: RunRecord) -> Iterator[tuple[str, str]]:
         yield "p50 / p95 / p99", f"{' / '.join(map(milliseconds, (result.p50, result.p95, result.p99)))} ms{tail}"
     if (long := result.sustained) is not None:
         # Votes forgive a hiccup, a long run doesn't: the difference is told, not hidden.
-        above = " (above the goal: hiccups that the votes forgave)" if long.loss > run.conditions.goal.loss else ""
+        forgiven = is_search(run) and long.loss > run.conditions.goal.loss
+        above = " (above the goal: hiccups that the votes forgave)" if forgiven else ""
         latencies = " / ".join(map(milliseconds, (long.p50, long.p95, long.p99)))
         yield (
             "Sustained",
@@ -203,6 +206,7 @@ def _conditions(run: RunRecord) -> Iterator[tuple[str, str]]:
     mix = " / ".join(f"{percent(share, 0)} {name}" for name, share in work.mix.items())
     yield "Query set", _joined(
         work.source, f"{rate(work.lines)} queries" if work.lines else "", mix,
+        work.protocol if work.protocol != "udp" else "",
         f"EDNS {work.edns}{' DO' if work.do else ''}" if work.edns else "",
         f"sha256 {work.file_sha256}" if work.file_sha256 else "",
     )  # fmt: skip

@@ -6,36 +6,54 @@ Everything ends with its context, in parallel and however hosts behave; what is 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 import msgspec
 
 from anyconsole.actions.load_guards import strangers
-from anyconsole.actions.load_test import LoadRequest, address_of, cap_of, generators_of, seconds_of
+from anyconsole.actions.load_test import (
+    LoadRequest,
+    address_of,
+    cap_of,
+    engine_of,
+    flows_of,
+    generators_of,
+    port_of,
+    seconds_of,
+)
 from anyconsole.drivers.load.bundle import bootstrap
 from anyconsole.drivers.load.generator import Channel, Generator, Generators, Watch
-from anyconsole.drivers.load.messages import Setup
+from anyconsole.drivers.load.messages import MessageError, Setup
 from anyconsole.drivers.load.query_set import QuerySet, from_capture, from_dnstap, from_file
 from anyconsole.drivers.load.watching import Follow, Watching, instances_of
 from anyconsole.drivers.load.zone_mix import from_transfer
+from anyconsole.drivers.ssh.fault import plain
 from anyconsole.errors import LoadError
 from anyconsole.model import inventory as profile
 from anyconsole.model.facts import InstanceStatus
-from anyconsole.model.inventory import LoadTarget, family_of
-from anyconsole.model.load import Order, Phase, Trial
+from anyconsole.model.inventory import LoadEngine, LoadTarget, family_of
+from anyconsole.model.load import Order, Phase, Transport, Trial
 from anyconsole.model.store import FleetStore
 
-__all__ = ["LoadHands", "generators", "held", "prove", "queries_of", "setups_of", "shares_of", "watched"]
+__all__ = ["Hold", "LoadHands", "generators", "prove", "queries_of", "setups_of", "shares_of", "watched"]
 
 PROOFS: Final = 200
 PROOF_RATE: Final = 50.0
 """Queries, and queries per second, that prove where packets go before the first real second (loadtest.md, 6.4)."""
 
+SLACK: Final = 2.0
+"""Seconds that a generator may add up to more than was planned: trials begin and end a little apart."""
+
 LOCK_DEADLINE: Final = 10.0
+HOLD_BEAT: Final = 5.0
+
+_log = logging.getLogger(__name__)
+
+_PROGRAMS: Final = {LoadEngine.AGENT: "agent", LoadEngine.DNSPERF: "dnsperf_agent"}
 
 
 class LoadHands(Protocol):
@@ -48,28 +66,61 @@ class LoadHands(Protocol):
         """A port on 127.0.0.1 that leads to an address as `host` sees it. Raises AnyconsoleError."""
 
 
-@asynccontextmanager
-async def held(hands: LoadHands, node: str) -> AsyncIterator[None]:
-    """The node is ours alone to test. Raises AnyconsoleError if somebody else tests it."""
-    channel = await hands.open_channel(node, "lock")
-    try:
+class Hold:
+    """A host that is ours alone to test from, or on, while the context lasts. `is_lost` once it isn't any more."""
+
+    def __init__(self, hands: LoadHands, host: str) -> None:
+        self._hands = hands
+        self.host = host
+        self.is_lost = False
+        self._channel: Channel | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        """Take it. Raises AnyconsoleError if somebody else has it."""
+        channel = self._channel = await self._hands.open_channel(self.host, "lock")
+        said: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._tasks = [asyncio.create_task(self._listen(channel, said), name=f"lock of {self.host}")]
         channel.write(bootstrap("lock")[1])
-        said = b""
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(LOCK_DEADLINE):
-                async for line in channel.lines():
-                    said = line
-                    break
-        if said == b"taken":
-            raise LoadError(f"{node}: somebody else runs a load test there")
-        if said != b"locked":
-            raise LoadError(
-                f"{node}: can't be held for a load test: {channel.last_words or said.decode(errors='replace')[:200]}"
-            )
-        yield
-    finally:
-        channel.close()
-        channel.abort()
+                word = await said
+        except TimeoutError:
+            word = b"no answer in time"
+        except BaseException:
+            await self.__aexit__()
+            raise
+        if word != b"locked":
+            await self.__aexit__()
+            if word == b"taken":
+                raise LoadError(f"{self.host}: somebody else runs a load test there")
+            why = channel.last_words or plain(word.decode("utf-8", "replace")[:200])
+            raise LoadError(f"{self.host}: can't be held for a load test: {why}")
+        self._tasks.append(asyncio.create_task(self._beat(channel), name=f"hold {self.host}"))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._channel is not None:
+            self._channel.close()
+            self._channel.abort()
+
+    async def _listen(self, channel: Channel, said: asyncio.Future[bytes]) -> None:
+        try:
+            async for line in channel.lines():
+                if not said.done():
+                    said.set_result(line)
+        except MessageError as error:
+            _log.warning("lock of %s: %s", self.host, error)
+        self.is_lost = True
+        if not said.done():
+            said.set_result(b"")
+
+    async def _beat(self, channel: Channel) -> None:
+        while True:
+            await asyncio.sleep(HOLD_BEAT)
+            channel.write(b"\n")
 
 
 @asynccontextmanager
@@ -106,16 +157,16 @@ def _setup(
 ) -> Setup:
     address = address_of(target, request.family)
     sources = tuple(s for s in generator.sources if family_of(s) is family_of(address))
-    count = len(generators_of(store, request))
     return Setup(
         address=address,
-        port=target.port,
+        port=port_of(target, request),
         max_rate=cap_of(store, request, target) * share,
-        max_seconds=2 * seconds_of(request, target),
+        max_seconds=seconds_of(store, request, target) + SLACK,
         timeout=store.inventory.load.timeout,
         sources=sources,
-        flows=max(1, request.flows // count),
+        flows=flows_of(store, request),
         processes=generator.processes,
+        transport=request.protocol,
     )
 
 
@@ -137,20 +188,23 @@ async def generators(
     hands: LoadHands, store: FleetStore, request: LoadRequest, target: LoadTarget, queries: QuerySet, watch: Watch
 ) -> AsyncIterator[Generators]:
     """The generators, prepared. Raises AnyconsoleError."""
-    made = await _made(hands, setups_of(store, request, target), queries.text, watch)
+    program = _PROGRAMS[engine_of(store, request)]
+    made = await _made(hands, setups_of(store, request, target), queries.text, watch, program)
     async with Generators(made) as all_of_them:
         yield all_of_them
 
 
-async def _made(hands: LoadHands, setups: dict[str, Setup], text: str, watch: Watch | None) -> list[Generator]:
-    opened = await asyncio.gather(*(hands.open_channel(name, "agent") for name in setups), return_exceptions=True)
+async def _made(
+    hands: LoadHands, setups: dict[str, Setup], text: str, watch: Watch | None, program: str = "agent"
+) -> list[Generator]:
+    opened = await asyncio.gather(*(hands.open_channel(name, program) for name in setups), return_exceptions=True)
     if failed := [one for one in opened if isinstance(one, BaseException)]:
         for one in opened:
             if not isinstance(one, BaseException):
                 one.abort()
         raise failed[0]
     channels = dict(zip(setups, (one for one in opened if not isinstance(one, BaseException)), strict=True))
-    return [Generator(name, channels[name], setup, text, watch) for name, setup in setups.items()]
+    return [Generator(name, channels[name], setup, text, watch, program=program) for name, setup in setups.items()]
 
 
 async def prove(
@@ -163,7 +217,9 @@ async def prove(
     """
     wanted = generators_of(store, request)
     count = len(wanted)
-    setups = {g.name: _proof_setup(_setup(store, request, target, g, 1 / count), count) for g in wanted}
+    # Our own agent asks, over UDP, whatever is to come: nothing else tells an NSID.
+    asked = msgspec.structs.replace(request, protocol=Transport.UDP)
+    setups = {g.name: _proof_setup(_setup(store, asked, target, g, 1 / count), count) for g in wanted}
     made = await _made(hands, setups, queries.text, None)
     async with Generators(made, dict.fromkeys(setups, 1.0)) as provers:
         trial = await provers.trial(Order(phase=Phase.PROOF, rate=PROOF_RATE, seconds=PROOFS / PROOF_RATE))

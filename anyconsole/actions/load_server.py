@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -20,8 +20,15 @@ from anyconsole.drivers.load.watching import Watching
 from anyconsole.errors import LoadError
 from anyconsole.model.facts import SessionState, SessionStatus
 from anyconsole.model.inventory import LoadTarget
-from anyconsole.model.load import Phase, Trial
-from anyconsole.model.load_counters import InstanceConditions, InstanceCounters, NodeConditions, NodeCounters
+from anyconsole.model.load import Phase, Transport, Trial
+from anyconsole.model.load_counters import (
+    Core,
+    InstanceConditions,
+    InstanceCounters,
+    NodeConditions,
+    NodeCounters,
+    Task,
+)
 from anyconsole.model.load_view import InstanceRow
 from anyconsole.model.store import FleetStore
 from anyconsole.model.views.catchment import node_of_nsid
@@ -44,14 +51,24 @@ class _Span(msgspec.Struct, frozen=True):
 class Server:
     """One target's node during one test."""
 
-    def __init__(self, store: FleetStore, target: LoadTarget, loss: float) -> None:
+    def __init__(
+        self,
+        store: FleetStore,
+        target: LoadTarget,
+        loss: float,
+        p99_guard: float | None = None,
+        protocol: Transport = Transport.UDP,
+    ) -> None:
         self._store = store
         self._target = target
         self._loss = loss
+        self._p99_guard = p99_guard
+        self._protocol = protocol
         self._watching: Watching | None = None
         self._samples: deque[NodeCounters] = deque(maxlen=SAMPLES_KEPT)
         self._before: NodeCounters | None = None
         self._spans: list[_Span] = []
+        self._usual_network = 0.0
         self.conditions: NodeConditions | None = None
 
     async def watch(self, watching: Watching) -> None:
@@ -73,6 +90,8 @@ class Server:
 
     async def begin(self) -> None:
         """A trial is about to begin."""
+        if not self._spans:
+            self._usual_network = self._network()
         self._before = await self._sample()
 
     async def ended(self, trial: Trial) -> None:
@@ -92,14 +111,38 @@ class Server:
     @property
     def idle(self) -> float | None:
         """Share of the node's CPU time that nobody used in the last seconds."""
+        first, last = self._recent()
+        spent = _spent(first, last, lambda core: core.total)
+        left = _spent(first, last, lambda core: core.idle)
+        return left / spent if left is not None and spent else None
+
+    @property
+    def taken(self) -> float | None:
+        """Share of it that went in the same time to the instance under test, and to the network more than before there was load."""
+        first, last = self._recent()
+        spent = _spent(first, last, lambda core: core.total)
+        network = _spent(first, last, lambda core: core.softirq)
+        if first is None or last is None or network is None or not spent:
+            return None
+        before, after = (s.instances.get(self._target.tenant) for s in (first, last))
+        if before is None or after is None or before.cpu is None or after.cpu is None or before.pid != after.pid:
+            return None
+        return (after.cpu - before.cpu) / spent + max(0.0, network / spent - self._usual_network)
+
+    def _network(self) -> float:
+        """Share of the node's CPU time that went to the network since the watcher began; 0 if it isn't known."""
+        if len(self._samples) < 2:
+            return 0.0
+        first, last = self._samples[0], self._samples[-1]
+        network, spent = (_spent(first, last, what) for what in (lambda core: core.softirq, lambda core: core.total))
+        return network / spent if network is not None and spent else 0.0
+
+    def _recent(self) -> tuple[NodeCounters, NodeCounters] | tuple[None, None]:
+        """The samples at both ends of the last seconds; none if they are too few."""
         recent = [s for s in self._samples if s.clock >= self._samples[-1].clock - IDLE_OVER - 0.5]
         if len(recent) < 2 or recent[-1].clock - recent[0].clock < IDLE_OVER - 1:
-            return None
-        first, last = recent[0].host.cores, recent[-1].host.cores
-        if not first or not last or len(first) != len(last):
-            return None
-        spent = sum(b.total - a.total for a, b in zip(first, last, strict=True))
-        return sum(b.idle - a.idle for a, b in zip(first, last, strict=True)) / spent if spent > 0 else None
+            return None, None
+        return recent[0], recent[-1]
 
     def rows(self, identities: Mapping[str, int], now: float) -> tuple[InstanceRow, ...]:
         """The target's instance and its neighbours."""
@@ -173,21 +216,31 @@ class Server:
         return limit_of(span.trial, [self._watched(span)], loss=self._loss, rest=rest)
 
     def _telling(self, answer: Answer) -> _Span | None:
-        """The trial that speaks of the limit: the lowest rate that failed, longest first; else what was slow, or void."""
+        """The trial that speaks of the limit: the lowest rate that failed, the climb's last; else what was void, or slow."""
         failed = [s for s in self._spans if not s.trial.void and s.trial.counts.loss > self._loss]
         if failed:
             return min(failed, key=lambda s: (s.trial.order.phase is Phase.CLIMB, s.trial.order.rate))
         if answer.ending is Ending.GENERATOR_LIMITED:
             return next((s for s in reversed(self._spans) if s.trial.void), None)
-        return self._spans[-1] if answer.ending is Ending.LATENCY_LIMITED else None
+        slow = [s for s in self._spans if not s.trial.void and self._is_slow(s.trial)]
+        return slow[-1] if slow else self._spans[-1] if answer.ending is Ending.LATENCY_LIMITED else None
+
+    def _is_slow(self, trial: Trial) -> bool:
+        p99 = trial.counts.latency.percentile(0.99)
+        return p99 is not None and self._p99_guard is not None and p99 > self._p99_guard
 
     def _watched(self, span: _Span) -> Watched:
         conditions = self._instance_conditions
         tenant = self._target.tenant
-        seconds = span.after.clock - span.before.clock if span.before and span.after else 0.0
+        # Readings surround priming and the last answers' way: what was used then was used while there was load.
+        order = span.trial.order
+        between = span.after.clock - span.before.clock if span.before and span.after else 0.0
+        seconds = min(between, order.prime_seconds + order.seconds)
         before, after = _reading(span.before, tenant), _reading(span.after, tenant)
         workers = conditions.workers if conditions is not None else None
         before, after = _busiest(before, after, workers or 1)
+        if self._protocol is not Transport.UDP:  # UDP's counters tell nothing of these queries
+            before, after = (msgspec.structs.replace(r, datagrams=None, receive_errors=None) for r in (before, after))
         return Watched(
             name=f"{tenant} on {self._target.node}",
             before=before,
@@ -205,13 +258,10 @@ class Server:
         """What else the node did: stolen time, load average; None if it isn't known."""
         if len(self._samples) < 2:
             return None
-        first, last = self._samples[0].host, self._samples[-1].host
-        steal = None
-        if first.cores and last.cores and len(first.cores) == len(last.cores):
-            spent = sum(b.total - a.total for a, b in zip(first.cores, last.cores, strict=True))
-            stolen = sum(b.steal - a.steal for a, b in zip(first.cores, last.cores, strict=True))
-            steal = stolen / spent if spent > 0 else None
-        return HostNoise(steal=steal, loadavg=last.load1)
+        first, last = self._samples[0], self._samples[-1]
+        spent = _spent(first, last, lambda core: core.total)
+        stolen = _spent(first, last, lambda core: core.steal)
+        return HostNoise(steal=stolen / spent if stolen is not None and spent else None, loadavg=last.host.load1)
 
     def cpu_per_million(self) -> float | None:
         """CPU seconds of the name server for a million queries, over all sound trials; None if it isn't known."""
@@ -232,6 +282,14 @@ class Server:
 # --- counters
 
 
+def _spent(first: NodeCounters | None, last: NodeCounters | None, what: Callable[[Core], float]) -> float | None:
+    """CPU seconds of one sort between two samples, of all cores; None if it isn't known."""
+    before, after = (s.host.cores if s is not None else None for s in (first, last))
+    if not before or not after or len(before) != len(after):
+        return None
+    return sum(what(b) - what(a) for a, b in zip(before, after, strict=True))
+
+
 def _reading(sample: NodeCounters | None, tenant: str) -> Reading:
     counters = sample.instances.get(tenant) if sample is not None else None
     if sample is None or counters is None:
@@ -240,7 +298,8 @@ def _reading(sample: NodeCounters | None, tenant: str) -> Reading:
     held = counters.throttling
     interfaces = sample.host.interfaces
     return Reading(
-        cpu={f"{t.name}/{t.id}": t.cpu for t in counters.tasks} if counters.tasks is not None else None,
+        cpu=_by_task(counters.tasks, lambda task: task.cpu),
+        waited=_by_task(counters.tasks, lambda task: task.waited),
         periods=held.periods if held is not None else None,
         throttled=held.throttled if held is not None else None,
         datagrams=sum(u.in_datagrams for u in udps) if udps else None,
@@ -253,16 +312,34 @@ def _reading(sample: NodeCounters | None, tenant: str) -> Reading:
     )
 
 
+def _by_task(tasks: Sequence[Task] | None, value: Callable[[Task], float | None]) -> dict[str, float] | None:
+    """Seconds by task. A name that is one task's alone says which it is: processes are forked anew under it."""
+    if tasks is None:
+        return None
+    names = Counter(task.name for task in tasks)
+    known = {
+        task.name if names[task.name] == 1 else f"{task.name}/{task.id}": seconds
+        for task in tasks
+        if (seconds := value(task)) is not None
+    }
+    return known or None
+
+
 def _busiest(before: Reading, after: Reading, workers: int) -> tuple[Reading, Reading]:
     """Only the tasks that answer queries: of a name server's, those that did most. The others (transfers, control) idle by nature."""
     if before.cpu is None or after.cpu is None:
         return before, after
     used = {task: cpu - before.cpu[task] for task, cpu in after.cpu.items() if task in before.cpu}
     kept = sorted(used, key=lambda task: used[task], reverse=True)[:workers]
-    return (
-        msgspec.structs.replace(before, cpu={task: before.cpu[task] for task in kept}),
-        msgspec.structs.replace(after, cpu={task: after.cpu[task] for task in kept}),
+    return _only(before, kept), _only(after, kept)
+
+
+def _only(reading: Reading, tasks: Sequence[str]) -> Reading:
+    cpu, waited = (
+        {task: seconds[task] for task in tasks if task in seconds} if seconds is not None else None
+        for seconds in (reading.cpu, reading.waited)
     )
+    return msgspec.structs.replace(reading, cpu=cpu, waited=waited)
 
 
 def _drops(counters: InstanceCounters) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from anyconsole import __version__
 from anyconsole.actions.load_answer import Goal
 from anyconsole.actions.load_record import (
@@ -14,11 +16,12 @@ from anyconsole.actions.load_record import (
     Workload,
 )  # fmt: skip
 from anyconsole.actions.load_record import Goal as RecordedGoal
-from anyconsole.actions.load_test import LoadRequest, address_of, generators_of, zone_of
+from anyconsole.actions.load_test import LoadRequest, address_of, engine_of, flows_of, generators_of, port_of, zone_of
 from anyconsole.actions.plan import Plan
+from anyconsole.drivers.load import dnsperf
 from anyconsole.drivers.load.messages import Setup
 from anyconsole.drivers.load.query_set import QuerySet
-from anyconsole.model.inventory import LoadTarget
+from anyconsole.model.inventory import LoadEngine, LoadTarget
 from anyconsole.model.load import Trial
 from anyconsole.model.load_counters import InstanceConditions, NodeConditions
 from anyconsole.model.store import FleetStore
@@ -39,18 +42,23 @@ def header_of(
     conditions: NodeConditions | None,
     proof: Trial,
     limits: dict[str, float],
+    engines: Sequence[str],
     now: float,
 ) -> Header:
-    """The first row of the record. `limits` is what each generator could do in its self-test; conditions that aren't known stay empty."""
+    """The first row of the record; conditions that aren't known stay empty.
+
+    `limits` is what each generator could do in its self-test, `engines` are programs that make the queries ("" is our own agent).
+    """
     address = address_of(target, request.family)
-    setup = Setup(address=address, max_rate=goal.cap, max_seconds=1, port=target.port)
+    setup = Setup(address=address, max_rate=goal.cap, max_seconds=1)
+    is_ours = engine_of(store, request) is LoadEngine.AGENT
+    params = (f"flows={request.flows}", f"nsid-every={setup.nsid_every}", f"bufsize={setup.bufsize}")
     rtt = proof.counts.latency.percentile(0.5)
-    count = len(generators_of(store, request))
     hosts = tuple(
         GeneratorHost(
             host=g.name,
-            flows=max(1, request.flows // count),
-            src_addrs=g.sources,
+            flows=flows_of(store, request),
+            src_addrs=g.sources if is_ours else g.sources[:1],
             selftest_max_qps=limits.get(g.name),
             rtt_ms=rtt * 1000 if rtt is not None else None,
         )
@@ -58,9 +66,9 @@ def header_of(
     )
     return Header(
         runid=runid,
-        generator="anyconsole",
-        generator_version=__version__,
-        generator_params=(f"flows={request.flows}", f"nsid-every={setup.nsid_every}", f"bufsize={setup.bufsize}"),
+        generator="anyconsole" if is_ours else "dnsperf",
+        generator_version=__version__ if is_ours else ", ".join(name.removeprefix("dnsperf ") for name in engines),
+        generator_params=params if is_ours else (f"flows={flows_of(store, request)}", f"protocol={request.protocol}"),
         timeout=store.inventory.load.timeout,
         since=round(now * NANOSECONDS),
         x=Conditions(
@@ -72,15 +80,16 @@ def header_of(
             change=change,
             console_version=__version__,
             pair_id=request.pair,
-            target=_target(store, target, address, conditions, proof),
+            target=_target(store, target, address, port_of(target, request), conditions, proof),
             generators=hosts,
             workload=Workload(
                 file_sha256=queries.sha256,
                 lines=len(queries.lines),
-                edns=setup.bufsize or None,
+                edns=setup.bufsize if is_ours else dnsperf.EDNS_SIZE,
                 do=setup.dnssec,
                 mix=queries.mix,
                 source=queries.source,
+                protocol=request.protocol,
             ),
             goal=RecordedGoal(
                 loss=goal.loss,
@@ -88,6 +97,7 @@ def header_of(
                 width=goal.width,
                 trial_s=goal.trial_seconds,
                 prime_s=goal.prime_seconds,
+                confirm_s=goal.confirm_seconds,
                 p99_guard_ms=goal.p99_guard * 1000 if goal.p99_guard is not None else None,
                 cap_qps=goal.cap,
             ),
@@ -99,6 +109,7 @@ def _target(
     store: FleetStore,
     target: LoadTarget,
     address: str,
+    port: int,
     conditions: NodeConditions | None,
     proof: Trial,
 ) -> Target:
@@ -129,7 +140,7 @@ def _target(
             ),
         ),
         address=address,
-        port=target.port,
+        port=port,
         path="service",
         zone=zone,
         zone_serial=status.serials.get(zone) if status is not None else None,

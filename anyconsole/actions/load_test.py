@@ -13,13 +13,28 @@ import msgspec
 
 from anyconsole.actions.load_search import MOST_CONFIRMS
 from anyconsole.actions.plan import Plan, Step
+from anyconsole.drivers.load import dnsperf
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model.facts import LinkState
-from anyconsole.model.inventory import Family, Generator, LoadTarget, TargetClass, family_of
+from anyconsole.model.inventory import Family, Generator, LoadEngine, LoadTarget, TargetClass, family_of
+from anyconsole.model.load import Transport
 from anyconsole.model.store import FleetStore
 
 __all__ = [
-    "SILENCE", "LoadRequest", "Purpose", "address_of", "asked_of", "cap_of", "generators_of", "make_plan", "seconds_of", "targets_of",
+    "SILENCE",
+    "LoadRequest",
+    "Purpose",
+    "address_of",
+    "asked_of",
+    "asked_seconds",
+    "cap_of",
+    "engine_of",
+    "flows_of",
+    "generators_of",
+    "make_plan",
+    "port_of",
+    "seconds_of",
+    "targets_of",
     "zone_of",
 ]  # fmt: skip
 
@@ -28,6 +43,9 @@ SILENCE = 3
 
 SEARCH_SECONDS = 180
 """Longest a search may take before its confirmation; a usual one takes 45."""
+
+
+_PROTOCOLS = {Transport.UDP: "UDP", Transport.TCP: "TCP", Transport.DOT: "TLS"}
 
 
 class Purpose(StrEnum):
@@ -45,8 +63,8 @@ class LoadRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `rate` is that of a fixed run or a soak, and where a ramp ends; `cap` is never exceeded (0: as the target allows). `loss`, `width` and
     `p99_guard` are the profile's unless said. `confirm` is how long a search holds what it found. `queries` is a file of queries, "" for
-    names of the target's zone. `pair` joins runs that are to be compared. `force`, `window_until` and `second` are what a production target
-    wants besides.
+    names of the target's zone. `protocol` is what they travel in; `engine` makes them in place of what the profile says of the generators.
+    `pair` joins runs that are to be compared. `force`, `window_until` and `second` are what a production target wants besides.
     """
 
     purpose: Purpose = Purpose.SEARCH
@@ -64,6 +82,8 @@ class LoadRequest(msgspec.Struct, frozen=True, kw_only=True):
     confirm: float = 30.0
     flows: int = 256
     queries: str = ""
+    protocol: Transport = Transport.UDP
+    engine: LoadEngine | None = None
     pair: str = ""
     reason: str = ""
     ticket: str = ""
@@ -106,6 +126,26 @@ def generators_of(store: FleetStore, request: LoadRequest) -> list[Generator]:
     return [known[name] for name in request.generators or known]
 
 
+def engine_of(store: FleetStore, request: LoadRequest) -> LoadEngine:
+    """What makes the queries, on all of the generators. Raises AnyconsoleError if they differ."""
+    if request.engine is not None:
+        return request.engine
+    by_engine: dict[LoadEngine, list[str]] = {}
+    for generator in generators_of(store, request):
+        by_engine.setdefault(generator.engine, []).append(generator.name)
+    if len(by_engine) > 1:
+        named = "; ".join(f"{', '.join(names)}: {engine}" for engine, names in by_engine.items())
+        raise AnyconsoleError(
+            f"generators of one load test need the same engine ({named}): choose with --generator, or say --engine"
+        )
+    return next(iter(by_engine))
+
+
+def port_of(target: LoadTarget, request: LoadRequest) -> int:
+    """The port that is asked."""
+    return target.dot_port if request.protocol is Transport.DOT else target.port
+
+
 def address_of(target: LoadTarget, family: Family | None) -> str:
     """The address that is asked: the first of the wanted family. Raises AnyconsoleError if it has none."""
     for address in target.addresses:
@@ -120,11 +160,25 @@ def cap_of(store: FleetStore, request: LoadRequest, target: LoadTarget) -> float
     return float(min(request.cap, allowed) if request.cap else allowed)
 
 
-def seconds_of(request: LoadRequest, target: LoadTarget) -> float:
+def asked_seconds(request: LoadRequest) -> float:
+    """How long a course that is no search goes on."""
+    return float(request.seconds or (3600 if request.purpose is Purpose.SOAK else 60))
+
+
+def seconds_of(store: FleetStore, request: LoadRequest, target: LoadTarget) -> float:
     """Seconds that queries may flow at most."""
     if request.purpose is Purpose.SEARCH:
-        return float(min(target.max_seconds, SEARCH_SECONDS + MOST_CONFIRMS * request.confirm))
-    return float(request.seconds or 60)
+        longer = dnsperf.MIN_SECONDS if engine_of(store, request) is LoadEngine.DNSPERF else 1
+        return float(min(target.max_seconds, SEARCH_SECONDS * longer + MOST_CONFIRMS * request.confirm))
+    return asked_seconds(request)
+
+
+def flows_of(store: FleetStore, request: LoadRequest) -> int:
+    """Sockets of each generator."""
+    count = len(generators_of(store, request))
+    if engine_of(store, request) is LoadEngine.DNSPERF:
+        return dnsperf.flows_of(request.flows, request.protocol, count)
+    return max(1, request.flows // count)
 
 
 def asked_of(plan: Plan) -> LoadRequest:
@@ -138,6 +192,7 @@ def asked_of(plan: Plan) -> LoadRequest:
 def make_plan(store: FleetStore, request: LoadRequest, now: float) -> Plan:
     """The plan of a load test: one step for each target, one after the other. Raises AnyconsoleError for what makes no sense."""
     _check(request)
+    _check_engine(store, request)
     targets = targets_of(store, request)
     request = msgspec.structs.replace(request, targets=tuple(t.name for t in targets), nodes=(), tenants=())
     missing = [f"{g.name} is {_state(store, g)}" for g in generators_of(store, request) if _state(store, g)]
@@ -173,6 +228,23 @@ def _check(request: LoadRequest) -> None:
         raise AnyconsoleError(f"flows {request.flows}: 1 to 4096 can be had")
 
 
+def _check_engine(store: FleetStore, request: LoadRequest) -> None:
+    engine = engine_of(store, request)
+    if engine is not LoadEngine.DNSPERF:
+        if request.protocol is not Transport.UDP:
+            names = ", ".join(g.name for g in generators_of(store, request))
+            raise AnyconsoleError(
+                f"{request.protocol}: only dnsperf asks over it, but {names} asks with the {engine}: "
+                'say --engine dnsperf, or set engine = "dnsperf" in the profile'
+            )
+        return
+    shortest = request.confirm if request.purpose is Purpose.SEARCH else request.seconds or dnsperf.MIN_SECONDS
+    if shortest < dnsperf.MIN_SECONDS:
+        raise AnyconsoleError(
+            f"dnsperf says nothing of use in less than {dnsperf.MIN_SECONDS:g} s, {shortest:g} were asked for"
+        )
+
+
 def _state(store: FleetStore, generator: Generator) -> str:
     link = store.link(generator.name)
     return (
@@ -205,8 +277,8 @@ def _step(store: FleetStore, request: LoadRequest, target: LoadTarget) -> Step:
     return Step(
         host=target.node,
         part=target.name,
-        title=f"{_purpose_words(request)}, {target.tenant} at {address} port {target.port}",
-        apply="\n".join(_commands(generators, address, target, cap_of(store, request, target), request)),
+        title=f"{_purpose_words(request)}, {target.tenant} at {address} {_place(target, request)}",
+        apply="\n".join(_commands(store, generators, address, target, request)),
         confirm="",
         revert="",
         hold=SILENCE,
@@ -223,8 +295,9 @@ def _about(store: FleetStore, request: LoadRequest, target: LoadTarget, generato
     load = store.inventory.load
     loss = load.loss if request.loss is None else request.loss
     guard = load.p99_guard_ms / 1000 if request.p99_guard is None else request.p99_guard
-    yield f"from  {', '.join(g.name for g in generators)}, {request.flows} flows"
-    yield f"never over {cap_of(store, request, target):,.0f} q/s, nor longer than {seconds_of(request, target):,.0f} s"
+    flows = min(request.flows, flows_of(store, request) * len(generators))
+    yield f"from  {', '.join(g.name for g in generators)}, {flows} flows"
+    yield f"never over {cap_of(store, request, target):,.0f} q/s, nor longer than {seconds_of(store, request, target):,.0f} s"
     yield f"goal  at most {loss:.2%} lost, p99 under {guard * 1000:.0f} ms, answers within {load.timeout:g} s"
     yield f"asks  {request.queries or f'names of {zone_of(store, target)} ({_mix(store)})'}"
     others = [i.tenant for i in store.inventory.node(target.node).instances if i.tenant != target.tenant]
@@ -240,13 +313,21 @@ def zone_of(store: FleetStore, target: LoadTarget) -> str:
     return target.zone or store.inventory.tenant(target.tenant).zones[0]
 
 
+def _place(target: LoadTarget, request: LoadRequest) -> str:
+    """The port, and the protocol where it isn't the usual one."""
+    over = "" if request.protocol is Transport.UDP else f" over {_PROTOCOLS[request.protocol]}"
+    return f"port {port_of(target, request)}{over}"
+
+
 def _commands(
-    generators: list[Generator], address: str, target: LoadTarget, cap: float, request: LoadRequest
+    store: FleetStore, generators: list[Generator], address: str, target: LoadTarget, request: LoadRequest
 ) -> Iterator[str]:
+    cap = cap_of(store, request, target)
+    program = "dnsperf under our load agent" if engine_of(store, request) is LoadEngine.DNSPERF else "the load agent"
     whole = sum(g.max_qps for g in generators)
     for generator in generators:
         share = cap * generator.max_qps / whole
         yield (
-            f"{generator.name}$ python3 -c BOOTSTRAP    # the load agent, over standard input: {address} port {target.port}, "
-            f"{share:,.0f} q/s and {seconds_of(request, target):,.0f} s at most, silent after {SILENCE} s without this console"
+            f"{generator.name}$ python3 -c BOOTSTRAP    # {program}, over standard input: {address} {_place(target, request)}, "
+            f"{share:,.0f} q/s and {seconds_of(store, request, target):,.0f} s at most, silent after {SILENCE} s without this console"
         )

@@ -17,16 +17,16 @@ import msgspec
 
 from anyconsole.actions import load_guards
 from anyconsole.actions.guards import GuardVerdict, Outcome
-from anyconsole.actions.load_answer import Answer, Course, Goal, judged
+from anyconsole.actions.load_answer import Answer, Course, Ending, Goal, judged
 from anyconsole.actions.load_courses import FixedRate, Ramp, Soak
 from anyconsole.actions.load_files import RunFile, new_id, runs_folder
 from anyconsole.actions.load_limit import Limit
 from anyconsole.actions.load_live import Live
 from anyconsole.actions.load_record import InstanceSecond, LimitCause, Result
 from anyconsole.actions.load_rig import (
+    Hold,
     LoadHands,
     generators,
-    held,
     prove,
     queries_of,
     setups_of,
@@ -43,7 +43,10 @@ from anyconsole.actions.load_test import (
     Purpose,
     address_of,
     asked_of,
+    asked_seconds,
     cap_of,
+    engine_of,
+    flows_of,
     generators_of,
     targets_of,
     zone_of,
@@ -51,11 +54,12 @@ from anyconsole.actions.load_test import (
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.actions.run import Proof
 from anyconsole.actions.runner import Gate, Standing
+from anyconsole.drivers.load import dnsperf
 from anyconsole.drivers.load.generator import Generators, Told
 from anyconsole.drivers.load.messages import Second, Tick
 from anyconsole.errors import AnyconsoleError, LoadError
-from anyconsole.model.inventory import LoadTarget
-from anyconsole.model.load import Counts, Order, Trial
+from anyconsole.model.inventory import LoadEngine, LoadTarget
+from anyconsole.model.load import Counts, Latency, Order, Trial
 from anyconsole.model.load_view import GeneratorRow, LoadState, LoadView
 from anyconsole.model.store import FleetStore
 
@@ -63,13 +67,21 @@ __all__ = ["LoadTesting", "course_of", "goal_of"]
 
 TICK_SECONDS: Final = 0.2
 GUARD_EVERY: Final = 1.0
+OBEY_TURNS: Final = 3
+"""Looks after which a generator that goes on in spite of a stop is cut off."""
+_OF_RATE: Final = ("caps", "production")
+"""Guards that judge the rate: they are asked again when it is raised."""
 RAMP_STEPS: Final = 20
 
 
 def goal_of(store: FleetStore, request: LoadRequest, target: LoadTarget, limit: float | None = None) -> Goal:
     """What is looked for: the request's figures, else the profile's. `limit` is what the generators can do, None if not known."""
     load = store.inventory.load
+    primed = {}
+    if engine_of(store, request) is LoadEngine.DNSPERF:
+        primed = {"trial_seconds": dnsperf.MIN_SECONDS, "prime_seconds": 0.0}
     return Goal(
+        **primed,
         cap=cap_of(store, request, target),
         start=request.rate or None,
         loss=load.loss if request.loss is None else request.loss,
@@ -82,16 +94,17 @@ def goal_of(store: FleetStore, request: LoadRequest, target: LoadTarget, limit: 
 
 def course_of(request: LoadRequest, goal: Goal) -> Course:
     """The sequence of trials that the request is for."""
+    seconds = asked_seconds(request)
     match request.purpose:
         case Purpose.SEARCH:
             return Search(goal)
         case Purpose.FIXED:
-            return FixedRate(goal, request.rate, request.seconds or 60)
+            return FixedRate(goal, request.rate, seconds)
         case Purpose.RAMP:
-            seconds = request.seconds or 60
-            return Ramp(goal, request.rate / RAMP_STEPS, request.rate, RAMP_STEPS, seconds / RAMP_STEPS)
+            steps = max(1, min(RAMP_STEPS, int(seconds / goal.trial_seconds)))
+            return Ramp(goal, request.rate / steps, request.rate, steps, seconds / steps)
         case Purpose.SOAK:
-            return Soak(goal, request.rate, request.seconds or 3600)
+            return Soak(goal, request.rate, seconds)
 
 
 class LoadTesting:
@@ -200,9 +213,11 @@ class _Test:
         self._generators: Generators | None = None
         self._course: Course | None = None
         self._goal = goal_of(store, request, target)
-        self._server = Server(store, target, self._goal.loss)
+        self._server = Server(store, target, self._goal.loss, self._goal.p99_guard, request.protocol)
         self._tripped = ""
         self._is_adjusting = False
+        self._trial: asyncio.Task[Trial] | None = None
+        self._hold: Hold | None = None
         self._seconds: list[tuple[float, Counts, dict[str, InstanceSecond]]] = []
         view = LoadView(
             run=change,
@@ -216,7 +231,11 @@ class _Test:
             cap=self._goal.cap,
             goal=self._goal.loss,
         )
-        rows = [GeneratorRow(name=g.name, sources=len(g.sources) or None) for g in generators_of(store, request)]
+        flows = flows_of(store, request)
+        rows = [
+            GeneratorRow(name=g.name, flows=flows, sources=len(g.sources) or None)
+            for g in generators_of(store, request)
+        ]
         self._live = Live(view, rows, self._second)
 
     def _second(self, at: float, counts: Counts) -> None:
@@ -230,16 +249,32 @@ class _Test:
         """See `LoadTesting.adjust`."""
         if self._generators is None or not isinstance(self._course, FixedRate):
             raise AnyconsoleError("only the rate of a fixed run can be changed while it runs")
-        rate = self._course.change(self._course.progress.rate * factor)
-        self._is_adjusting = True
-        self._generators.halt()
+        rate = self._course.progress.rate * factor
+        asked = msgspec.structs.replace(self._request, rate=min(rate, self._goal.cap), targets=(self._target.name,))
+        plan = msgspec.structs.replace(self._plan, request=msgspec.to_builtins(asked))
+        for guard in load_guards.evaluate(self._store, plan, self._clock()):
+            if guard.name in _OF_RATE and guard.refuses and factor > 1:
+                raise AnyconsoleError(f"{guard.name}: {guard.numbers}")
+        rate = self._course.change(rate)
+        if self._trial is not None:
+            self._is_adjusting = True
+            self._generators.halt()
         return rate
 
     async def carry_out(self, folder: Path) -> str:
         """Do it. Raises AnyconsoleError."""
+        try:
+            return await self._carry_out(folder)
+        except (AnyconsoleError, asyncio.CancelledError) as error:
+            if self._live.view.state is not LoadState.ENDED:  # it never came to its first trial
+                words = str(error) or "stopped by the operator"
+                self._show(state=LoadState.ENDED, verdict=str(Ending.ABORTED), words=words, ended_at=self._clock())
+            raise
+
+    async def _carry_out(self, folder: Path) -> str:
         async with AsyncExitStack() as stack:
             self._show(words="takes the node for itself")
-            await stack.enter_async_context(held(self._hands, self._target.node))
+            self._hold = await stack.enter_async_context(Hold(self._hands, self._target.node))
             watching = await stack.enter_async_context(
                 watched(self._hands, self._store, self._target.node, self._server.sampled)
             )
@@ -251,6 +286,10 @@ class _Test:
             self._show(state=LoadState.PROVING, words="200 queries prove where packets go")
             proof = await prove(self._hands, self._store, self._request, self._target, queries)
             limits = await self._limits()
+            self._show(words="prepares generators")
+            running = await stack.enter_async_context(
+                generators(self._hands, self._store, self._request, self._target, queries, self._heard)
+            )
             header = header_of(
                 self._store,
                 self._plan,
@@ -263,21 +302,21 @@ class _Test:
                 conditions=self._server.conditions,
                 proof=proof,
                 limits=limits,
+                engines=running.engines,
                 now=self._clock(),
             )
             file = await asyncio.to_thread(RunFile.create, folder, header)
             stack.callback(file.close)
-            self._show(record=file.id, words="prepares generators")
-            running = await stack.enter_async_context(
-                generators(self._hands, self._store, self._request, self._target, queries, self._heard)
-            )
+            self._show(record=file.id)
             self._generators = running
             try:
                 answer = await self._trials(running, file)
             except (LoadError, asyncio.CancelledError) as error:
                 running.halt()
+                await asyncio.shield(running.stop())  # silence first, however they behave; then the record
                 assert self._course is not None  # noqa: S101 - it is made before the first order
                 answer = self._course.abort(str(error) or "stopped by the operator")
+                await asyncio.shield(self._flush(file))
                 await self._finish(file, answer)
                 raise
             await self._finish(file, answer)
@@ -287,7 +326,7 @@ class _Test:
 
     async def _limits(self) -> dict[str, float]:
         """What each generator can do itself, which only a search has to know; its goal has it from now on. Raises AnyconsoleError."""
-        if self._request.purpose is not Purpose.SEARCH:
+        if self._request.purpose is not Purpose.SEARCH or engine_of(self._store, self._request) is not LoadEngine.AGENT:
             return {}
         self._show(state=LoadState.PREPARING, words="self-test of the generators")
         wanted = generators_of(self._store, self._request)
@@ -305,42 +344,59 @@ class _Test:
         while isinstance(step, Order):
             self._live.begin(step, self._clock())
             self._show()
-            trial = await self._guarded(running, step, before)
+            trial = await self._guarded(running, step, before, file)
+            if self._is_adjusting and isinstance(self._course, FixedRate):
+                self._is_adjusting = False
+                trial = msgspec.structs.replace(trial, void="")
+                if not trial.counts.sent:  # nothing of it was counted: as if it had never been
+                    step = msgspec.structs.replace(step, rate=self._course.progress.rate)
+                    continue
             await self._write(file, trial)
-            step = self._course.abort(self._tripped) if self._tripped else self._course.next(trial)
+            step = self._course.abort(self._tripped) if self._tripped else self._course.next(_lean(trial))
             self._live.ended(trial, self._course.progress)
             self._show()
             self._say(self._course.progress.words)
         return step
 
-    async def _guarded(self, running: Generators, order: Order, before: load_guards.Baseline) -> Trial:
+    async def _guarded(self, running: Generators, order: Order, before: load_guards.Baseline, file: RunFile) -> Trial:
         """One trial, with a look every second at what must stop it."""
         await self._server.begin()
-        trial = asyncio.create_task(running.trial(order), name="load trial")
+        if isinstance(self._course, FixedRate):  # it may have been changed meanwhile
+            order = msgspec.structs.replace(order, rate=self._course.progress.rate)
+        trial = self._trial = asyncio.create_task(running.trial(order), name="load trial")
+        turns_to_obey = OBEY_TURNS
         try:
             while not (await asyncio.wait((trial,), timeout=GUARD_EVERY))[0]:
                 self._live.serves(self._server.rows(self._live.identities, self._clock()))
                 self._show()
-                self._tripped = self._tripped or load_guards.trip(
-                    self._store,
-                    self._target,
-                    before,
-                    self._clock(),
-                    identities=self._live.identities,
-                    servfail=_servfail(self._live.last),
-                    idle=self._server.idle,
+                await self._flush(file)
+                self._tripped = (
+                    self._tripped
+                    or self._overrun()
+                    or load_guards.trip(
+                        self._store,
+                        self._target,
+                        before,
+                        self._clock(),
+                        identities=self._live.identities,
+                        servfail=_servfail(self._live.last),
+                        idle=self._server.idle,
+                        taken=self._server.taken,
+                    )
                 )
                 if self._tripped:
                     running.halt()
+                    turns_to_obey -= 1
+                    if not turns_to_obey:
+                        await running.stop()
         except asyncio.CancelledError:
             running.halt()
             trial.cancel()
             raise
+        finally:
+            self._trial = None
         ended = trial.result()
-        await self._server.ended(ended)
-        if self._is_adjusting:
-            self._is_adjusting = False
-            return msgspec.structs.replace(ended, void="")
+        await self._server.ended(_lean(ended))
         return ended.voided(self._tripped) if self._tripped else judged(ended, self._goal)
 
     def _heard(self, generator: str, told: Told) -> None:
@@ -351,12 +407,29 @@ class _Test:
                 self._live.heard(generator, told.second, told.counts)
         self._on_view(self._live.view)
 
-    async def _write(self, file: RunFile, trial: Trial) -> None:
+    def _overrun(self) -> str:
+        """What stops a test besides the fleet: its time window, and losing its hold of the node."""
+        if self._request.force and self._clock() >= self._request.window_until:
+            return "its time window is over"
+        is_lost = self._hold is not None and self._hold.is_lost
+        return f"{self._target.node} is not held any more: another test may begin there" if is_lost else ""
+
+    async def _flush(self, file: RunFile) -> None:
+        """Write the seconds that have come: whatever becomes of this console, they are on record."""
         seconds, self._seconds = self._seconds, []
 
         def write() -> None:
             for at, counts, instances in seconds:
                 file.periodic(at, counts, instances)
+
+        await asyncio.to_thread(write)
+
+    async def _write(self, file: RunFile, trial: Trial) -> None:
+        await self._flush(file)
+
+        def write() -> None:
+            if trial.counts.sent and not trial.seconds:
+                file.periodic(trial.began_at, trial.counts, seconds=trial.order.seconds)
             file.trial(trial, trial.verdict(self._goal.loss))
 
         await asyncio.to_thread(write)
@@ -364,7 +437,7 @@ class _Test:
     async def _finish(self, file: RunFile, answer: Answer) -> None:
         """Write the end of it and show it, whatever else happens."""
         limit = self._server.limit(answer)
-        self._live.answered(answer, limit.words if limit else "", self._clock())
+        self._live.answered(answer, f"{limit.cause}: {limit.words}" if limit else "", self._clock())
         self._show()
         self._say(answer.why)
         with contextlib.suppress(asyncio.CancelledError):
@@ -378,6 +451,12 @@ class _Test:
             cpu_s_per_mq_server=self._server.cpu_per_million(),
             host_noise=self._server.noise,
         )
+
+
+def _lean(trial: Trial) -> Trial:
+    """The trial without its seconds' histograms, of which a day would fill the memory; the whole trial's stays."""
+    seconds = tuple(msgspec.structs.replace(second, latency=Latency()) for second in trial.seconds)
+    return msgspec.structs.replace(trial, seconds=seconds)
 
 
 def _servfail(second: Counts) -> float | None:

@@ -179,11 +179,12 @@ class Changes:
         runner = Runner(run, action, self._hands, journal, self._changed, parallel=parallel, clock=self._clock)
         if isinstance(action, LoadTesting):
             self._load_tests[run.id] = action
-        runner.is_unattended = self._is_unattended
         self._runners[run.id] = runner
         task = asyncio.create_task(runner.carry_out(), name=f"run {run.id}")
         self._tasks[run.id] = task
         task.add_done_callback(lambda _: self._ended(run.id))
+        if self._is_unattended:  # the screen went while the journal was being opened
+            runner.leave()
         self._changed(runner.run)
         return run.id
 

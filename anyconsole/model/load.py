@@ -12,7 +12,19 @@ from typing import Self, TypeVar
 
 import msgspec
 
-__all__ = ["BIN_RATIO", "Counts", "Health", "Latency", "Order", "Phase", "Trial", "Verdict", "bin_of", "total"]
+__all__ = [
+    "BIN_RATIO",
+    "Counts",
+    "Health",
+    "Latency",
+    "Order",
+    "Phase",
+    "Transport",
+    "Trial",
+    "Verdict",
+    "bin_of",
+    "total",
+]
 
 BIN_RATIO = 1.03
 """Each latency bin is 3 % wider than the one before: that is the error of a percentile, whatever its size."""
@@ -149,6 +161,14 @@ class Phase(StrEnum):
     PROOF = "proof"
 
 
+class Transport(StrEnum):
+    """What queries travel in."""
+
+    UDP = "udp"
+    TCP = "tcp"
+    DOT = "dot"
+
+
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """One trial to be run: `rate` queries/s for `seconds` after `prime_seconds` at `prime_rate`, which fill buffers and aren't counted."""
 
@@ -170,7 +190,7 @@ class Verdict(StrEnum):
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """An order that was carried out, on all generators together. `began_at` is epoch seconds; `seconds` are its counts one by one.
 
-    `void` says why it is void, "" if it isn't.
+    There are no `seconds` where the generator's engine can't tell them apart. `void` says why it is void, "" if it isn't.
     """
 
     order: Order

@@ -30,6 +30,7 @@ _Unknown: TypeAlias = Annotated[dict[_Text, _Text], msgspec.Meta(max_length=64)]
 class Task(msgspec.Struct, frozen=True, array_like=True):
     """A thread of a name server. `cpu` is seconds that it ran, `waited` seconds that it could have run but had no CPU.
 
+    Of NSD's servers one number is one task, however often it was forked anew; `id` is that of the process that has it now.
     Where `waited` isn't known, `cpu` is only exact to 10 ms.
     """
 
@@ -75,7 +76,7 @@ class UdpCounters(msgspec.Struct, frozen=True, kw_only=True):
 class InstanceCounters(msgspec.Struct, frozen=True, kw_only=True):
     """A name server. Its process is `pid`, `started` clock ticks after boot: another one has other counters.
 
-    `cpu` is seconds of all its processes, to 10 ms each, with threads that have ended; one that ends itself takes its seconds along.
+    `cpu` is seconds of all its processes, to 10 ms each, with threads and child processes that have ended.
     `served` are queries by its own count, which the watcher doesn't ask for: that is for whoever asks the name server anyway.
     """
 

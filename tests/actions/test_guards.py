@@ -255,3 +255,4 @@ def test_one_node_that_was_never_measured_is_asked_about() -> None:
     guard = judge(measured(1000.0, but="sin1"), nodes=("fra1",), tenants=("de",))["capacity"]
     assert guard.outcome is Outcome.ASK
     assert "de on sin1" in guard.numbers
+    assert "worst case where it was" in guard.numbers

@@ -154,6 +154,7 @@ CHANGES: dict[str, Callable[[Conditions], Conditions]] = {
     "query set": lambda x: msgspec.structs.replace(
         x, workload=msgspec.structs.replace(x.workload, file_sha256="00" * 32)
     ),
+    "protocol": lambda x: msgspec.structs.replace(x, workload=msgspec.structs.replace(x.workload, protocol="tcp")),
     "EDNS": lambda x: msgspec.structs.replace(x, workload=msgspec.structs.replace(x.workload, do=True)),
     "flows": lambda x: msgspec.structs.replace(x, generators=(msgspec.structs.replace(x.generators[0], flows=1),)),
     "goal": lambda x: msgspec.structs.replace(x, goal=msgspec.structs.replace(x.goal, loss=0.02)),
@@ -234,6 +235,16 @@ def test_a_run_is_on_one_sheet_with_interval_limit_and_conditions(sides: Sides) 
         "the generator skipped 10.0 %",
     ):
         assert words in sheet
+
+
+def test_a_fixed_run_that_lost_too_much_is_not_called_ok(sides: Sides) -> None:
+    run = sides[0][0]
+    assert run.summary is not None
+    fixed = msgspec.structs.replace(run.conditions, purpose="fixed")
+    lost = msgspec.structs.replace(run.result, lower_qps=None, upper_qps=16_000.0, loss_at_lower=0.15)
+    summary = msgspec.structs.replace(run.summary, x=msgspec.structs.replace(run.summary.x, result=lost))
+    failed = msgspec.structs.replace(run, header=msgspec.structs.replace(run.header, x=fixed), summary=summary)
+    assert "over the goal: 15.00 % lost, 1.0 % allowed" in text(run_sheet(failed))
 
 
 def test_an_aborted_run_claims_no_result(sides: Sides) -> None:

@@ -162,6 +162,14 @@ def test_the_plan_says_who_asks_whom_how_fast_and_who_may_feel_it() -> None:
     assert "SCRIPT 1 confirm" not in text
 
 
+def test_a_longer_confirmation_is_in_the_time_that_is_asked_for() -> None:
+    store = drained_store(target(max_seconds=1_000))
+    short, usual = (judged(store, confirm=seconds)["caps"].numbers.rpartition("for ")[2] for seconds in (5.0, 30.0))
+    assert (short, usual) == ("200 s", "300 s")
+    with pytest.raises(AnyconsoleError, match="confirm 0"):
+        make_plan(store, LoadRequest(confirm=0), NOW)
+
+
 def test_nothing_that_is_not_listed_is_ever_a_target() -> None:
     with pytest.raises(AnyconsoleError, match=r"\[\[load.target\]\]"):
         make_plan(store_with(), LoadRequest(nodes=("fra2",)), NOW)
@@ -239,5 +247,7 @@ def test_failures_and_a_starving_node_stop_it(running: tuple[FleetStore, Baselin
     store, before = running
     assert "SERVFAIL" in trip(store, target(), before, NOW, servfail=0.02)
     assert "CPU" in trip(store, target(), before, NOW, idle=0.04)
+    assert "60% goes to the test" in trip(store, target(), before, NOW, idle=0.04, taken=0.6)
+    assert trip(store, target(), before, NOW, idle=0.0, taken=0.01) == "", "others keep the node busy"
     alone = msgspec.structs.replace(before, answering=frozenset())
     assert trip(store, target(), alone, NOW, idle=0.0) == "", "nobody else needs it"

@@ -21,6 +21,7 @@ QUIET = Reading(
     served=0,
     refused=0,
     cpu={"1": 0.0, "2": 0.0, "3": 0.0, "4": 0.0},
+    waited={"1": 0.0, "2": 0.0, "3": 0.0, "4": 0.0},
     periods=0,
     throttled=0,
     datagrams=0,
@@ -128,7 +129,7 @@ def test_one_busy_worker_among_idle_ones_is_a_skew_of_flows() -> None:
     """One socket: all of it at one of four workers."""
     found = limit(trial(lost=5_000), watched(receive_errors=5_000, cpu={"1": 1.0, "2": 0.01, "3": 0.0, "4": 0.01}))
     assert found.cause is Cause.FLOW_SKEW
-    assert "3 others 1%" in found.words
+    assert "3 others for 1%" in found.words
 
 
 def test_one_busy_instance_among_idle_ones_is_a_skew_of_flows() -> None:
@@ -136,6 +137,13 @@ def test_one_busy_instance_among_idle_ones_is_a_skew_of_flows() -> None:
     one = watched("a", receive_errors=5_000, cpu={"1": 0.99})
     others = [watched(name, served=0, cpu={"1": 0.0}) for name in ("b", "c")]
     assert limit(trial(lost=5_000), one, *others).cause is Cause.FLOW_SKEW
+
+
+def test_a_worker_that_waits_for_a_cpu_that_others_have_has_nothing_left_either() -> None:
+    worn = watched(receive_errors=5_000, cpu={"1": 0.68, "2": 0.03}, waited={"1": 0.29, "2": 0.02})
+    found = limit(trial(lost=5_000), worn)
+    assert found.cause is Cause.FLOW_SKEW
+    assert "at work for 97%" in found.words
 
 
 def test_a_single_busy_worker_is_no_skew() -> None:
@@ -146,7 +154,7 @@ def test_sockets_that_drop_while_the_cpu_is_free_are_too_small() -> None:
     """Knot's 208 KiB hold 277 small packets."""
     found = limit(trial(lost=2_000), watched(receive_errors=2_000))
     assert found.cause is Cause.SOCKET_BUFFER
-    assert "busiest worker used 33%" in found.words
+    assert "busiest worker was at work for 33%" in found.words
 
 
 def test_drops_are_told_socket_by_socket_where_the_namespace_tells_nothing() -> None:

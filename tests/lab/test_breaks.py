@@ -168,6 +168,21 @@ def test_smallbuffer_makes_the_sockets_of_one_tenant_shallow(breakable_lab: Lab,
     assert buffers(lab, host, TENANT["de"]) == {usual}
 
 
+@pytest.mark.parametrize("host", ["fra1", "ams1"])
+def test_workers_of_a_name_server_listen_each_at_a_socket_of_its_own(breakable_lab: Lab, host: str) -> None:
+    def sockets() -> int:
+        here = node(host)
+        assert here is not None
+        lines = breakable_lab.run(host, ["ss", "-ulnH", "sport", "=", "53"]).stdout
+        return lines.count(unicast(here, TENANT["de"])[0])
+
+    assert sockets() == 1
+    breakable_lab.break_("workers", host, "de")
+    assert sockets() == 2
+    breakable_lab.heal()
+    assert sockets() == 1
+
+
 def test_quota_throttles_one_name_server_also_after_a_restart_and_the_login_can_see_it(breakable_lab: Lab) -> None:
     lab = breakable_lab
     try:
@@ -225,6 +240,7 @@ def test_breaks_are_remembered_once_and_healed_per_host(breakable_lab: Lab) -> N
         ("serial", "jump", "", "no node"),
         ("rrl", "ix1", "", "no node"),
         ("smallbuffer", "ams1", "de", "Knot, which has no setting"),
+        ("workers", "sin1", "de", "BIND, which is told its workers when it is started"),
         ("quota", "fra1", "", "one tenant's: de, nic, enum"),
     ],
 )

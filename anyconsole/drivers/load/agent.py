@@ -482,16 +482,19 @@ class Sender:
                 if fd != self.link.fileno():
                     self.io.receive(fd)
                     continue
-                for command in self.commands():
+                commands = list(self.commands())
+                for place, command in enumerate(commands):
                     if command["op"] == "trial":
                         self.new_drops()
-                        Run(self, command).run()
+                        # A stop may have come in one piece with it: then it must not begin.
+                        is_stopped = any(later["op"] == "stop" for later in commands[place:])
+                        Run(self, command, "stop" if is_stopped else "").run()
 
 
 class Run:
     """One trial in one process. Times are whole microseconds since `zero`; the counted part begins at a full second of them."""
 
-    def __init__(self, sender: Sender, order: Line) -> None:
+    def __init__(self, sender: Sender, order: Line, stopped: str = "") -> None:
         self._sender = sender
         self._order = order
         self._lead = math.ceil(order["prime_seconds"]) + 1
@@ -515,7 +518,7 @@ class Run:
         # What is sent of the run-up at its very end must not be counted as the first of the trial.
         self._latest = self._began - 1
         self._tick_at = self._chores_at = 0
-        self._stopped = ""
+        self._stopped = stopped
         self._unsendable = 0
 
     def run(self) -> None:
@@ -757,6 +760,7 @@ class Agent:
         self._heard = time.monotonic()
         self._config: Line = {}
         self._seconds_left = 0.0
+        self._planned = self._trial_began = 0.0
         self._parts: dict[str, list[Line]] = {}
         self._cpu = 0.0
         self._number = 0
@@ -842,7 +846,8 @@ class Agent:
             raise Refused(
                 "only {:g} s are left of the {:g} s allowed".format(self._seconds_left, self._config["max_seconds"])
             )
-        self._seconds_left -= order["seconds"] + order["prime_seconds"]
+        self._planned, self._trial_began = order["seconds"] + order["prime_seconds"], time.monotonic()
+        self._seconds_left -= self._planned
         self._cpu, self._number, self._running = own_cpu(), order["number"], True
         self._pass({**order, "rate": rates[0] / len(self._senders), "prime_rate": rates[1] / len(self._senders)})
 
@@ -893,6 +898,8 @@ class Agent:
             for key in ("stopped", "unsendable"):
                 told[key] = max(part[key] for part in parts)
             self._running = False
+            # What was stopped early hasn't been used up.
+            self._seconds_left += max(0.0, self._planned - (time.monotonic() - self._trial_began))
             self._quit = self._quit or told["stopped"] == "heartbeat"
             self._parts.clear()
         self._tell(told)

@@ -33,7 +33,7 @@ main()
 def bootstrap(name: str = "agent") -> tuple[str, bytes]:
     """The command line, which works in any login shell, and the bytes to write to its standard input first.
 
-    `name` is "agent", "watcher", "responder" or "lock". Keep the input open afterwards: its end is the program's end.
+    `name` is "agent", "dnsperf_agent", "watcher", "responder" or "lock". Keep the input open afterwards: its end is the program's end.
     """
     source = importlib.resources.files("anyconsole.drivers.load").joinpath(f"{name}.py").read_bytes()
     program = zlib.compress(source, 9)

@@ -86,17 +86,28 @@ class _Done(msgspec.Struct, frozen=True):
             return "stopped" if self.end.stopped == "stop" else "it stopped itself: no heartbeat came"
         if counts.receive_errors:
             return f"its own buffers dropped {counts.receive_errors} answers"
-        if counts.short > MAX_SKIPPED:
+        if counts.short > MAX_SKIPPED and not self.end.void:
             why = f": {self.end.unsendable}" if self.end.unsendable else ""
             return f"it could not send {counts.short:.1%} of its queries in time{why}"
-        return ""
+        return plain(self.end.void)
 
 
 class Generator:
     """One agent. `start` it first, `stop` it at last; between them, one trial at a time."""
 
-    def __init__(self, name: str, channel: Channel, setup: Setup, queries: str, watch: Watch | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        channel: Channel,
+        setup: Setup,
+        queries: str,
+        watch: Watch | None = None,
+        *,
+        program: str = "agent",
+    ) -> None:
+        """`program` is the one that the channel was opened for: "agent", or "dnsperf_agent"."""
         self.name = name
+        self._program = program
         self.setup = setup
         self.hello: Hello | None = None
         self._channel = channel
@@ -104,6 +115,7 @@ class Generator:
         self._watch = watch
         self._number = 0
         self._seconds: list[Counts] = []
+        self._most_seconds = 0
         self._answer: asyncio.Future[Hello | Ready | TrialEnd] | None = None
         self._error: LoadError | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -118,7 +130,7 @@ class Generator:
         """Push the agent, its target, limits and queries. Raises LoadError."""
         loop = asyncio.get_running_loop()
         self._reader = loop.create_task(self._read(), name=f"load generator {self.name}")
-        _, program = bootstrap()
+        _, program = bootstrap(self._program)
         hello = await self._ask(program, Hello, START_DEADLINE, "start")
         if hello.agent != Hello.AGENT:
             raise self._fail(f"speaks version {hello.agent} of the protocol, not {Hello.AGENT}")
@@ -130,7 +142,7 @@ class Generator:
     async def trial(self, order: Order) -> _Done:
         """Carry out an order. Whatever ends the wait for it early, the agent is told to stop. Raises LoadError."""
         self._number += 1
-        self._seconds = []
+        self._seconds, self._most_seconds = [], math.ceil(order.seconds)
         arguments = {k: v for k, v in msgspec.to_builtins(order).items() if k != "phase"}
         deadline = order.prime_seconds + order.seconds + self.setup.timeout + GRACE
         try:
@@ -138,7 +150,7 @@ class Generator:
         except (asyncio.CancelledError, LoadError):
             self.halt()
             raise
-        if not end.stopped and len(self._seconds) != math.ceil(order.seconds):
+        if not end.stopped and not end.whole and len(self._seconds) != math.ceil(order.seconds):
             raise self._fail(f"told {len(self._seconds)} seconds of a trial of {order.seconds:g}")
         return _Done(tuple(self._seconds), end)
 
@@ -218,7 +230,7 @@ class Generator:
             case Tick() | Second() if message.trial != self._number or self._answer is None:
                 return
             case Second():
-                if message.second != len(self._seconds):
+                if message.second != len(self._seconds) or message.second >= self._most_seconds:
                     raise MessageError(f"second {message.second} after {len(self._seconds)} others")
                 self._seconds.append(message.counts)
             case Failure():
@@ -278,6 +290,11 @@ class Generators:
         """Names of those that are there."""
         return tuple(g.name for g in self._generators if g.is_alive)
 
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """Programs that make their queries, with versions, each once; "" is our own agent."""
+        return tuple(sorted({g.hello.engine for g in self._generators if g.hello is not None}))
+
     async def trial(self, order: Order) -> Trial:
         """Carry out an order together.
 
@@ -289,7 +306,10 @@ class Generators:
         if gone := [g for g in self._generators if not g.is_alive]:
             raise LoadError(f"load generator {gone[0].name} isn't there any more")
         began_at = time.time()
-        tasks = {g.name: asyncio.ensure_future(g.trial(_share(order, self._shares[g.name]))) for g in self._generators}
+        tasks = {
+            g.name: asyncio.ensure_future(g.trial(_share(order, self._shares[g.name], g.setup.max_rate)))
+            for g in self._generators
+        }
         try:
             _, pending = await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_EXCEPTION)
             if pending:
@@ -307,6 +327,10 @@ class Generators:
         seconds = tuple(
             total(column) for column in itertools.zip_longest(*(d.seconds for d in done.values()), fillvalue=Counts())
         )
+        if done and all(d.end.whole and d.end.stopped for d in done.values()):
+            # Without seconds nothing else tells how long it was.
+            ran = max(d.end.elapsed for d in done.values())
+            order = msgspec.structs.replace(order, seconds=min(order.seconds, ran))
         voids = [f"{name}: {why}" for name, d in done.items() if (why := d.void())]
         return Trial(
             order=order,
@@ -323,7 +347,7 @@ class Generators:
     def change_rate(self, rate: float) -> None:
         """Go on with the running trial at another rate. Raises LoadError above the limit of any."""
         for generator in self._generators:
-            generator.change_rate(rate * self._shares[generator.name])
+            generator.change_rate(_within(rate * self._shares[generator.name], generator.setup.max_rate))
 
     def halt(self) -> None:
         """Stop the running trial on all of them, without waiting."""
@@ -336,5 +360,12 @@ class Generators:
         await asyncio.gather(*(generator.stop() for generator in self._generators))
 
 
-def _share(order: Order, share: float) -> Order:
-    return msgspec.structs.replace(order, rate=order.rate * share, prime_rate=order.prime_rate * share)
+def _share(order: Order, share: float, most: float) -> Order:
+    """One generator's part."""
+    rate, prime_rate = _within(order.rate * share, most), _within(order.prime_rate * share, most)
+    return msgspec.structs.replace(order, rate=rate, prime_rate=prime_rate)
+
+
+def _within(rate: float, most: float) -> float:
+    """The rate; at the cap rounding alone must not make it more than its limit."""
+    return most if most < rate <= most * (1 + 1e-9) else rate

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Final, TypeAlias
 
 import msgspec
 
-from anyconsole.model.load import Counts, Latency
+from anyconsole.model.load import Counts, Latency, Transport
 
 __all__ = [
     "MAX_LINE",
@@ -43,7 +43,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
 
     `max_rate` is queries/s, `max_seconds` the sum over all trials, `timeout` seconds after which an answer is late. `flows` are UDP
     sockets, which take the `sources` (local addresses; the system's choice if none) in turn; `processes` 0 means one a core. One query in
-    `nsid_every` asks for the NSID (0: none). `bufsize` 0 is without EDNS. `plain` does without sendmmsg and recvmmsg.
+    `nsid_every` asks for the NSID (0: none). `bufsize` 0 is without EDNS. `plain` does without sendmmsg and recvmmsg. Our own agent
+    knows no `transport` but UDP.
     """
 
     address: str
@@ -58,6 +59,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     dnssec: bool = False
     nsid_every: int = 100
     plain: bool = False
+    transport: Transport = Transport.UDP
 
 
 class _Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,13 +91,14 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="ev"):
 
 
 class Hello(_Event, frozen=True, kw_only=True, tag="hello"):
-    """The agent runs."""
+    """The agent runs. `engine` is the program that will make the queries, with its version; "" is the agent itself."""
 
     AGENT: ClassVar[int] = 1
 
     agent: int
     python: _Text
     cores: _Number
+    engine: _Text = ""
 
 
 class Ready(_Event, frozen=True, kw_only=True, tag="ready"):
@@ -135,7 +138,8 @@ class Second(_Event, frozen=True, kw_only=True, tag="second"):
 class TrialEnd(_Event, frozen=True, kw_only=True, tag="trial"):
     """A trial is over. `counts` are what came after its second had been told; `stopped` is "", "stop" or "heartbeat".
 
-    `unsendable` is what the system said when a query couldn't be sent, "" otherwise.
+    `unsendable` is what the system said when a query couldn't be sent, "" otherwise. A `whole` trial has no seconds that could be told
+    apart: all its counts are here. `void` is why it says nothing about the target, "" if the counts are to tell.
     """
 
     trial: _Number
@@ -144,6 +148,8 @@ class TrialEnd(_Event, frozen=True, kw_only=True, tag="trial"):
     processes: Annotated[int, msgspec.Meta(ge=1, le=4096)]
     stopped: _Text = ""
     unsendable: _Text = ""
+    whole: bool = False
+    void: _Text = ""
     told: _Told = msgspec.field(name="counts")
 
     @property

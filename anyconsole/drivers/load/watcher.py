@@ -46,6 +46,9 @@ _MAX_ROWS = 4096
 _TICK = 1 / 100
 """USER_HZ: a clock tick in /proc, the same on every Linux architecture that matters here."""
 
+_SERVER = re.compile(r"(nsd: )?server \d")
+"""What NSD calls the processes that answer."""
+
 _UDP = ("InDatagrams", "NoPorts", "InErrors", "RcvbufErrors", "OutDatagrams", "SndbufErrors")
 _OURS = ("in_datagrams", "no_ports", "in_errors", "receive_buffer_errors", "out_datagrams", "send_buffer_errors")
 
@@ -112,6 +115,7 @@ class Stat:
         self.name = plain(content[begin + 1 : end], 16)
         self.state, self.parent, self.group = fields[0], int(fields[1]), int(fields[2])
         self.cpu = (int(fields[11]) + int(fields[12])) * _TICK
+        self.ended_cpu = (int(fields[13]) + int(fields[14])) * _TICK  # of children that have ended
         self.started = int(fields[19])
 
 
@@ -361,6 +365,43 @@ def _bind_limits(config: str) -> str:
 # --- a name server
 
 
+class Workers:
+    """NSD's servers over time: it forks them anew for each reload, and for each question after its statistics. The number stays.
+
+    What one used until its end only its parent knows, of all together: what each was last seen to have used says whose it was.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[int, list[Any]] = {}
+        self._ended: dict[str, tuple[float, float]] = {}
+        self._ended_cpu: float | None = None
+
+    def take(self, rows: list[list[Any]], ended_cpu: float) -> list[list[Any]]:
+        """Tasks, those of the servers as one row for each number, with all that ran under it before.
+
+        Args:
+            rows: Tasks as they are now: id, name, seconds run, seconds waited.
+            ended_cpu: Seconds of all children that have ended, of all processes.
+        """
+        servers = {row[0]: row for row in rows if _SERVER.match(row[1])}
+        gone = [row for pid, row in self._seen.items() if pid not in servers]
+        used = sum(row[2] for row in gone)
+        told = ended_cpu - (ended_cpu if self._ended_cpu is None else self._ended_cpu)
+        for _, name, cpu, waited in gone:
+            more = max(0.0, told - used) * (cpu / used if used else 1 / len(gone))
+            waits = (waited or 0.0) * (1 + more / cpu if cpu else 1.0)  # nobody tells how long it waited: as before
+            before = self._ended.get(name, (0.0, 0.0))
+            self._ended[name] = (before[0] + cpu + more, before[1] + waits)
+        self._seen, self._ended_cpu = servers, ended_cpu
+        merged: dict[str, list[Any]] = {}
+        for pid, name, cpu, waited in servers.values():
+            ended = self._ended.get(name, (0.0, 0.0))
+            row = merged.setdefault(name, [pid, name, ended[0], None if waited is None else ended[1]])
+            row[2] += cpu
+            row[3] = None if waited is None or row[3] is None else row[3] + waited
+        return [row for row in rows if row[0] not in servers] + list(merged.values())
+
+
 class Instance:
     """One name server: where its processes, sockets and cgroup are, as far as they were found."""
 
@@ -378,6 +419,7 @@ class Instance:
         self.limit: tuple[str, float | None, bool] | None = None
         self.limit_unknown: dict[str, str] = {}
         self.searched = 0.0
+        self.workers = Workers()
 
     def sample(self, clock: float) -> dict[str, Any]:
         """Its counters now."""
@@ -456,7 +498,8 @@ class Instance:
             return None
 
     def _cpu(self) -> float:
-        return sum(Stat(read(f"/proc/{pid}/stat")).cpu for pid in self.members)
+        stats = [Stat(read(f"/proc/{pid}/stat")) for pid in self.members]
+        return sum(stat.cpu + stat.ended_cpu for stat in stats)
 
     def _tasks(self) -> list[list[Any]]:
         rows = []
@@ -471,6 +514,8 @@ class Instance:
                 rows.append([task, stat.name, cpu, waited])
         if len(rows) > _MAX_ROWS:
             raise Unreadable(f"{len(rows)} threads are too many to tell")
+        if self.kind == "nsd":
+            rows = self.workers.take(rows, sum(Stat(read(f"/proc/{pid}/stat")).ended_cpu for pid in self.members))
         return rows
 
     def sockets(self) -> list[list[Any]]:
@@ -519,7 +564,7 @@ class Instance:
         """NSD's are processes; others open a socket for each worker (SO_REUSEPORT)."""
         if self.kind == "nsd":
             names = [Stat(read(f"/proc/{pid}/stat")).name for pid in self.members]
-            count = sum(bool(re.match(r"(nsd: )?server \d", name)) for name in names)
+            count = sum(bool(_SERVER.match(name)) for name in names)
             if not count:
                 raise Unreadable("NSD's processes don't say which of them are servers")
             return count

@@ -188,12 +188,10 @@ async def test_a_link_that_breaks_voids_the_trial_and_stops_the_others() -> None
 # --- the agent's parts
 
 
-def source() -> str:
-    return importlib.resources.files("anyconsole.drivers.load").joinpath("agent.py").read_text("utf-8")
-
-
-def test_the_agent_is_one_file_of_python_3_8_and_the_standard_library() -> None:
-    tree = ast.parse(source(), feature_version=(3, 8))
+@pytest.mark.parametrize("program", ["agent", "dnsperf_agent"])
+def test_an_agent_is_one_file_of_python_3_8_and_the_standard_library(program: str) -> None:
+    source = importlib.resources.files("anyconsole.drivers.load").joinpath(f"{program}.py").read_text("utf-8")
+    tree = ast.parse(source, feature_version=(3, 8))
     imports = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
     imports |= {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     code = "import sys; print(*sys.stdlib_module_names)"
@@ -204,7 +202,7 @@ def test_the_agent_is_one_file_of_python_3_8_and_the_standard_library() -> None:
     names = {getattr(n, "attr", getattr(n, "id", None)) for n in ast.walk(tree)}
     assert not names & {"removeprefix", "removesuffix", "pairwise", "batched", "cache", "bit_count", "anext", "aiter"}
     # `list[int]` and `int | str` may stand in annotations alone, which nobody evaluates.
-    assert "from __future__ import annotations" in source()
+    assert "from __future__ import annotations" in source
     for statement in tree.body:
         if isinstance(statement, ast.Assign):
             assert not any(isinstance(n, ast.BinOp) and isinstance(n.op, ast.BitOr) for n in ast.walk(statement))

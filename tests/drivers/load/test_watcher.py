@@ -103,6 +103,22 @@ def test_whatever_a_kernel_says_is_understood_or_unknown_for_a_reason(data: st.D
 # --- CPU quotas
 
 
+def test_servers_of_nsd_stay_the_same_however_often_they_are_forked_anew() -> None:
+    """Each question for its statistics ends NSD's servers: what they used until then only their parent knows, to the tick."""
+    workers = watcher.Workers()
+    parent = [10, "main", 0.5, 0.0]
+    told = workers.take([parent, [21, "server 1", 0.0, 0.0], [22, "server 2", 0.0, 0.0]], ended_cpu=7.0)
+    assert told == [parent, [21, "server 1", 0.0, 0.0], [22, "server 2", 0.0, 0.0]]
+    workers.take([parent, [21, "server 1", 0.6, 0.1], [22, "server 2", 0.0, 0.0]], ended_cpu=7.0)
+    # Another second was used after they were last seen, and the new ones are at work already.
+    told = workers.take([parent, [31, "server 1", 0.2, 0.0], [32, "server 2", 0.1, 0.0]], ended_cpu=8.6)
+    assert [row[:2] for row in told] == [[10, "main"], [31, "server 1"], [32, "server 2"]]
+    assert [round(row[2], 3) for row in told] == [0.5, 1.8, 0.1]
+    assert told[1][3] == pytest.approx(0.1 * 1.6 / 0.6), "it waited for a CPU as often as before"
+    again = workers.take([parent, [31, "server 1", 0.2, 0.0], [32, "server 2", 0.1, 0.0]], ended_cpu=8.6)
+    assert again == told, "nothing is counted twice"
+
+
 def test_cgroup_of_version_1_is_found_beside_an_idle_version_2() -> None:
     membership, mounts = text("proc", "cgroup"), text("proc", "mountinfo.cgroup")
     assert watcher.cpu_group(membership, mounts) == ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu", False)

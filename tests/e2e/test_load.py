@@ -1,0 +1,338 @@
+"""Load tests end to end, on a lab of their own: what is found is true, what limits it is named, and whatever happens it falls silent."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from anyconsole.actions.load_record import RunRecord
+from anyconsole.errors import LabError
+from anyconsole.lab import Lab, control
+from anyconsole.lab.queries import QueryLoad
+from tests.e2e.drains import change, put_back
+from tests.e2e.loads import (
+    IN_SERVICE,
+    Heard,
+    LoadConsole,
+    LoadScreen,
+    arguments,
+    costly_answers,
+    load_test,
+    measured,
+    records_of,
+)
+from tests.e2e.observe import run_headless
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+
+GENTLE = ("--purpose", "fixed", "--rate", "300", "--seconds", "60", "--flows", "16")
+"""Enough to be heard, too little to be felt."""
+
+LIMIT = 2000
+OTHER_LIMIT = 1500
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    built = Lab(f"l{os.getpid()}")
+    try:
+        built.up()
+        yield built
+    finally:
+        built.down()
+
+
+@pytest.fixture
+def breakable(lab: Lab) -> Iterator[Lab]:
+    """The lab, and whatever a test broke in it is healed."""
+    yield lab
+    lab.heal()
+
+
+# --- a measurement
+
+
+class Measured(NamedTuple):
+    """Two searches, one of a drained node, and what was asked of the others meanwhile."""
+
+    state: Path
+    drained: RunRecord
+    other: RunRecord
+    asked_otherwise: RunRecord
+    clients: QueryLoad
+
+
+@pytest.fixture(scope="module")
+def searches(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measured]:
+    """fra1 (NSD) is drained of `de` and searched from three generators, and beside it ams1 (Knot), which is in service."""
+    state = tmp_path_factory.mktemp("searches")
+    lab.limit("fra1", LIMIT, "de")
+    lab.limit("ams1", OTHER_LIMIT, "de")
+    search = ("--cap", "8000", "--rate", "500", "--confirm", "5")
+    short = ("--purpose", "fixed", "--rate", "500", "--seconds", "1")
+    queries = state / "queries"
+    queries.write_text("".join(f"name{number}.de.example A\n" for number in range(2000)))
+    try:
+        with put_back(lab, "fra1"), QueryLoad(lab, rate=50) as clients:
+            change(lab, state, "drain", "--node", "fra1", "--tenant", "de", "--hard", "--reason", "measure it")
+            with ThreadPoolExecutor() as pool:
+                other = pool.submit(measured, lab, state / "ams1", "de.ams1", *search)
+                otherwise = pool.submit(measured, lab, state / "lon1", "de.lon1", *short, "--queries", str(queries))
+                drained = measured(lab, state / "fra1", "de.fra1", *search)
+        yield Measured(state, drained, other.result(), otherwise.result(), clients)
+    finally:
+        lab.unlimit("fra1")
+        lab.unlimit("ams1")
+
+
+def test_a_drained_node_is_measured_to_two_percent_and_nobody_feels_it(searches: Measured) -> None:
+    result, true = searches.drained.result, LIMIT / 0.99
+    assert result.verdict == "ok", result.why
+    assert result.lower_qps is not None
+    assert result.upper_qps is not None
+    assert 0.98 * true <= result.lower_qps <= 1.02 * true
+    assert result.lower_qps < result.upper_qps <= 1.011 * result.lower_qps
+    assert result.limit is not None
+    assert result.limit.cause == "path", result.limit
+    x = searches.drained.conditions
+    assert [g.host for g in x.generators] == ["gen1", "gen2", "gen3"]
+    assert all(g.selftest_max_qps for g in x.generators)
+    assert x.target.instance[0].identity == "de.fra1", "proved before the first real second"
+    assert searches.clients.result.lost == 0, str(searches.clients.result)
+    assert searches.clients.result.failed == 0, str(searches.clients.result)
+
+
+def test_the_sheet_of_a_search_has_interval_limit_and_conditions_and_the_journal_tells_of_it(
+    lab: Lab, searches: Measured
+) -> None:
+    state = next(p for p in (searches.state / "fra1").iterdir() if searches.drained in records_of(p))
+    sheet = run_headless(lab, state, "loadtest", "show").stdout
+    lower = f"{searches.drained.result.lower_qps:,.0f}".replace(",", " ")
+    for said in (
+        f"{lower} queries/s",
+        "/s is too much",
+        "Limited by",
+        "path",
+        "nsd 4",
+        "gen3, 85 flows",
+        "198.19.65.1",
+    ):
+        assert said in sheet, sheet
+    journal = json.loads(run_headless(lab, state, "journal", "export", "--output", "json").stdout)["change"]
+    assert (journal["plan"]["action"], journal["outcome"]) == ("loadtest", "done")
+    assert searches.drained.conditions.change == journal["id"]
+
+
+def test_two_results_compare_with_interval_limit_and_what_differs(lab: Lab, searches: Measured) -> None:
+    files = [str(_file_of(searches.state, run)) for run in (searches.drained, searches.other)]
+    done = run_headless(lab, searches.state, "loadtest", "compare", *files)
+    assert done.returncode == 0, done.stdout + done.stderr
+    what_differs = done.stdout.split("What differs")[1].split("What doesn't")[0]
+    for said in ("nsd 4", "knot 3", "fra1", "ams1"):
+        assert said in what_differs, done.stdout
+    document = json.loads(run_headless(lab, searches.state, "loadtest", "compare", *files, "--output", "json").stdout)
+    measures = {measure["id"]: measure for measure in document["comparison"]["measures"]}
+    assert measures["best"]["ratio"]["median"] == pytest.approx(LIMIT / OTHER_LIMIT, rel=0.04)
+    assert "path" in done.stdout.split("limited by")[1].splitlines()[0]
+
+
+def test_a_ratio_is_refused_when_other_queries_were_asked(lab: Lab, searches: Measured) -> None:
+    files = [str(_file_of(searches.state, run)) for run in (searches.other, searches.asked_otherwise)]
+    done = run_headless(lab, searches.state, "loadtest", "compare", *files)
+    assert done.returncode == 1, done.stdout
+    assert "query set differs" in done.stdout, done.stdout
+
+
+def test_a_drain_is_planned_with_the_measured_capacity(lab: Lab, searches: Measured) -> None:
+    state = next(p for p in (searches.state / "ams1").iterdir() if searches.other in records_of(p))
+    plan = run_headless(lab, state, "drain", "--node", "fra2", "--tenant", "de", "--plan").stdout
+    told = next(line for line in plan.splitlines() if "capacity: " in line)
+    assert re.search(r"of what de on ams1 can take \(.*ago\)", told), plan
+    assert "lon1" in told, "where it was never measured"
+
+
+def _file_of(state: Path, run: RunRecord) -> Path:
+    return next(state.rglob(f"{run.id}.jsonl"))
+
+
+# --- who may be tested
+
+
+def test_what_the_fleet_announces_is_never_tested_and_what_serves_only_for_a_reason(lab: Lab, tmp_path: Path) -> None:
+    profile = tmp_path / "announced.toml"
+    own, service = '"198.19.65.1", "2001:db8:ff01:1::1"', '"192.0.2.53"'
+    text = lab.profile_path.read_text()
+    assert text.count(own) == 1
+    profile.write_text(text.replace(own, service))
+    short = ("--purpose", "fixed", "--rate", "100", "--seconds", "1")
+    forced = (*arguments("de.fra1", *short), "--override", "announced=I must")
+    with ThreadPoolExecutor() as pool:
+        told = pool.submit(load_test, lab, tmp_path, "de.fra1", *short, *IN_SERVICE, status=3, profile=str(profile))
+        mistaken = pool.submit(run_headless, lab, tmp_path, "--profile", str(profile), *forced)
+        serving = load_test(lab, tmp_path, "de.fra2", *short, status=3)
+    (refused,) = (g for g in told.result()["guards"] if g["outcome"] == "refuse" and g["name"] == "announced")
+    assert not refused["overridable"]
+    assert "192.0.2.0/24" in refused["numbers"]
+    assert mistaken.result().returncode == 2
+    assert "can't be overridden" in mistaken.result().stderr
+    assert [g["name"] for g in serving["guards"] if g["outcome"] == "refuse"] == ["in service"]
+    assert records_of(tmp_path) == []
+
+
+# --- what limited it
+
+
+def _overloaded(lab: Lab, state: Path, target: str, rate: int, *more: str) -> str:
+    run = measured(lab, state, target, "--purpose", "fixed", "--rate", str(rate), "--seconds", "2", *more)
+    limit = run.result.limit
+    assert limit is not None, run.result
+    return f"{limit.cause}: {limit.words}"
+
+
+def test_a_rate_limit_and_small_buffers_are_told_apart(breakable: Lab, tmp_path: Path) -> None:
+    lab = breakable
+    lab.break_("rrl", "fra1", "nic")
+    lab.break_("smallbuffer", "fra2", "nic")
+    with ThreadPoolExecutor() as pool:
+        limited = pool.submit(_overloaded, lab, tmp_path / "rrl", "nic.fra1", 2000)
+        small = pool.submit(_overloaded, lab, tmp_path / "small", "nic.fra2", 12_000)
+    assert limited.result().startswith("rate-limit: ")
+    assert small.result().startswith("socket-buffer: ")
+
+
+def test_a_cpu_quota_is_what_it_is(breakable: Lab, tmp_path: Path) -> None:
+    try:
+        breakable.break_("quota", "lon1", "nic")
+    except LabError as error:
+        pytest.skip(str(error))
+    assert _overloaded(breakable, tmp_path, "nic.lon1", 30_000).startswith("cpu-quota: ")
+
+
+def test_one_flow_that_fills_one_of_two_workers_is_a_skew(breakable: Lab, tmp_path: Path) -> None:
+    breakable.break_("workers", "fra2", "enum")
+    with costly_answers(breakable, "fra2", "enum"):
+        one = _overloaded(breakable, tmp_path, "enum.fra2", 30_000, "--flows", "1", "--generator", "gen3")
+    assert one.startswith("flow-skew: "), one
+
+
+# --- silence
+
+
+class Strike(NamedTuple):
+    """Something that ends a load test: its target, its generator, what happens, and the seconds until silence at most."""
+
+    target: str
+    generator: str
+    strike: Callable[[Lab, LoadConsole], None]
+    within: float
+
+
+def _shut_port(lab: Lab, host: str) -> None:
+    done = lab.run("jump", ["ip", "link", "set", host, "down"])
+    assert done.returncode == 0, done.stderr
+
+
+def _kill_sshd(lab: Lab, host: str) -> None:
+    assert control.signal_program(lab.paths, host, "/usr/sbin/sshd", signal.SIGKILL) >= 2
+
+
+STRIKES = {
+    "ctrl-c": Strike("de.fra1", "gen1", lambda _, console: console.strike(signal.SIGINT), 0.1),
+    "a kill": Strike("de.fra2", "gen1", lambda _, console: console.strike(signal.SIGKILL), 3.5),
+    "a closed terminal": Strike("de.lon1", "gen1", lambda _, console: console.hang_up(), 3.5),
+    "the link of the generator": Strike("de.ams1", "gen2", lambda lab, _: _shut_port(lab, "client2"), 3.5),
+    "sshd of the generator": Strike("de.sin1", "gen3", lambda lab, _: _kill_sshd(lab, "client3"), 3.5),
+}
+
+
+@pytest.fixture
+def struck(lab: Lab) -> Iterator[Lab]:
+    """The lab, and what a strike left of its generators is mended."""
+    yield lab
+    lab.run("jump", ["ip", "link", "set", "client2", "up"])
+    control.start(lab.paths, "client3", ["sshd"])
+
+
+def test_whatever_ends_a_load_test_its_generators_are_silent(struck: Lab, tmp_path: Path) -> None:
+    """All run at once and are struck one after the other."""
+    lab, silent = struck, {}
+    with ExitStack() as stack:
+        heard = {name: stack.enter_context(Heard(lab, *_place(strike.target))) for name, strike in STRIKES.items()}
+        consoles = {}
+        for name, strike in STRIKES.items():
+            more = (*GENTLE, "--generator", strike.generator, *IN_SERVICE)
+            consoles[name] = stack.enter_context(LoadConsole(lab, tmp_path / name, strike.target, *more))
+        for name, console in consoles.items():
+            console.wait_for_load(heard[name])
+        for name, strike in STRIKES.items():
+            began = time.time()
+            strike.strike(lab, consoles[name])
+            silent[name] = heard[name].silent_after(began, strike.within)
+        codes = {name: console.wait() for name, console in consoles.items()}
+        said = {name: console.said for name, console in consoles.items()}
+    assert {name: seconds for name, seconds in silent.items() if seconds > STRIKES[name].within} == {}, silent
+    print({name: f"{seconds:.3f} s" for name, seconds in silent.items()})
+    assert codes == {name: -signal.SIGKILL if name == "a kill" else 1 for name in STRIKES}, said
+    for name in ("the link of the generator", "sshd of the generator"):
+        (record,) = records_of(tmp_path / name)
+        assert record.result.verdict in ("aborted", "void"), record.result
+
+
+def _place(target: str) -> tuple[str, str]:
+    tenant, _, host = target.partition(".")
+    return host, tenant
+
+
+def test_the_stop_key_and_the_death_of_a_screen_silence_it(lab: Lab, tmp_path: Path) -> None:
+    with LoadScreen(lab, tmp_path, "enum.fra1", 300) as screen, Heard(lab, "fra1", "enum") as heard:
+        screen.start(heard)
+        began = time.time()
+        assert screen.say("cancel") == "stopped"
+        stopped = heard.silent_after(began, 0.1)
+        screen.start(heard)
+        began = time.time()
+        screen.process.kill()
+        died = heard.silent_after(began, 3.5)
+    print(f"the stop key {stopped:.3f} s, the death of the screen {died:.3f} s")
+    assert stopped <= 0.1
+    assert died <= 3.5
+    # The engine outlived its screen, and wrote it down.
+    assert run_headless(lab, tmp_path, "journal", "show").stdout.count(" stopped ") == 2
+
+
+# --- guards
+
+
+def test_a_test_stops_when_a_session_falls_or_a_neighbour_goes_dumb(breakable: Lab, tmp_path: Path) -> None:
+    lab = breakable
+    with ExitStack() as stack:
+        runs = {}
+        for host in ("fra1", "lon1"):
+            heard = stack.enter_context(Heard(lab, host, "de"))
+            console = LoadConsole(lab, tmp_path / host, f"de.{host}", *GENTLE, "--generator", "gen1", *IN_SERVICE)
+            runs[host] = (heard, stack.enter_context(console))
+        for heard, console in runs.values():
+            console.wait_for_load(heard)
+        lab.break_("session", "fra1", "ix1_v4")
+        lab.break_("nameserver", "lon1", "nic")
+        codes = {host: console.wait() for host, (_heard, console) in runs.items()}
+        said = {host: console.said for host, (_heard, console) in runs.items()}
+    assert codes == {"fra1": 1, "lon1": 1}, said
+    for host, why in (("fra1", "ix1_v4 of fra1 is"), ("lon1", "nic on lon1 doesn't answer any more")):
+        assert why in said[host]
+        (record,) = records_of(tmp_path / host)
+        assert record.result.verdict == "aborted"
+        assert why in record.result.why
+        journal = json.loads(run_headless(lab, tmp_path / host, "journal", "export", "--output", "json").stdout)
+        assert journal["change"]["outcome"] == "failed"
+        assert why in json.dumps(journal)

@@ -1,0 +1,35 @@
+"""Load tests with dnsperf, end to end: over TCP, from three generators, under the same plan and into the same record as ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from anyconsole.lab import Lab
+from tests.e2e.loads import IN_SERVICE, arguments, measured
+from tests.e2e.observe import run_headless
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+
+TCP = ("--purpose", "fixed", "--rate", "300", "--seconds", "4", "--protocol", "tcp")
+
+
+def test_tcp_is_measured_by_dnsperf_and_the_record_says_so(lab: Lab, tmp_path: Path) -> None:
+    # Knot: NSD closes TCP connections whenever somebody reads its statistics.
+    record = measured(lab, tmp_path, "de.ams1", *TCP, "--engine", "dnsperf")
+    assert record.header.generator == "dnsperf"
+    assert record.conditions.workload.protocol == "tcp"
+    assert [host.flows for host in record.conditions.generators] == [16, 16, 16]
+    (trial,) = record.trials
+    assert trial.why == ""
+    assert trial.sent == pytest.approx(1200, rel=0.03)
+    assert trial.ok > 0.9 * trial.sent
+    (row,) = record.seconds
+    assert (row.queries, (row.until - row.since) / record.header.time_units_per_sec) == (trial.sent, 4)
+
+
+def test_our_own_agent_is_not_asked_for_tcp(lab: Lab, tmp_path: Path) -> None:
+    done = run_headless(lab, tmp_path, *arguments("de.ams1", *TCP), *IN_SERVICE, timeout=60)
+    assert done.returncode == 2
+    assert "tcp: only dnsperf asks over it, but gen1, gen2, gen3" in done.stderr
