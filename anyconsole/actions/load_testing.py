@@ -401,6 +401,8 @@ class _Test:
 
     def _heard(self, generator: str, told: Told) -> None:
         match told:
+            case Tick() if engine_of(self._store, self._request) is not LoadEngine.AGENT:
+                self._live.told(generator, heard_at=self._clock())  # what it sends is known at the end alone
             case Tick():
                 self._live.ticked(generator, told.counts, TICK_SECONDS, self._clock())
             case Second():

@@ -251,3 +251,8 @@ def test_failures_and_a_starving_node_stop_it(running: tuple[FleetStore, Baselin
     assert trip(store, target(), before, NOW, idle=0.0, taken=0.01) == "", "others keep the node busy"
     alone = msgspec.structs.replace(before, answering=frozenset())
     assert trip(store, target(), alone, NOW, idle=0.0) == "", "nobody else needs it"
+
+
+def test_a_node_that_can_not_be_seen_any_more_stops_it(running: tuple[FleetStore, Baseline]) -> None:
+    store, before = running
+    assert "can't be seen any more" in trip(store, target(), before, NOW + 60)

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from anyconsole.lab import Lab
-from tests.e2e.loads import IN_SERVICE, arguments, measured
-from tests.e2e.observe import run_headless
+from tests.e2e.loads import measured
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 
@@ -27,9 +26,3 @@ def test_tcp_is_measured_by_dnsperf_and_the_record_says_so(lab: Lab, tmp_path: P
     assert trial.ok > 0.9 * trial.sent
     (row,) = record.seconds
     assert (row.queries, (row.until - row.since) / record.header.time_units_per_sec) == (trial.sent, 4)
-
-
-def test_our_own_agent_is_not_asked_for_tcp(lab: Lab, tmp_path: Path) -> None:
-    done = run_headless(lab, tmp_path, *arguments("de.ams1", *TCP), *IN_SERVICE, timeout=60)
-    assert done.returncode == 2
-    assert "tcp: only dnsperf asks over it, but gen1, gen2, gen3" in done.stderr

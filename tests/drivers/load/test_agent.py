@@ -227,6 +227,11 @@ class Alone:
             assert isinstance(said, Tick | Second), said
         return said.why
 
+    def end(self) -> TrialEnd:
+        while not isinstance(said := self.hear(), TrialEnd):
+            assert isinstance(said, Tick | Second), said
+        return said
+
 
 async def test_silence_and_its_own_end_within_three_and_a_half_seconds_of_the_last_heartbeat(wire: Wire) -> None:
     with Alone(wire, setup(wire)) as agent:
@@ -277,6 +282,26 @@ def test_limits_are_set_once_and_hold_whatever_is_asked_later(wire: Wire) -> Non
         assert "more than the 1000 allowed" in agent.refusal()
         agent.trial(500, 2)
         assert agent.refusal() == "a trial is running"
+
+
+def test_a_trial_that_is_stopped_early_leaves_the_rest_of_the_time_that_is_allowed(wire: Wire) -> None:
+    with Alone(wire, setup(wire, max_seconds=4)) as agent:
+        for _ in range(3):  # each would take three of the four seconds
+            agent.trial(500, 3)
+            agent.say(command("stop"))
+            end = agent.end()
+            assert end.stopped == "stop"
+            assert end.elapsed < 1
+
+
+def test_a_stop_that_comes_in_one_piece_with_its_trial_keeps_it_from_beginning(wire: Wire) -> None:
+    with Alone(wire, setup(wire)) as agent:
+        before = wire.delivered()
+        trial = command("trial", number=1, rate=2000, seconds=3, prime_rate=0, prime_seconds=0)
+        for _ in range(10):
+            agent.say(trial + command("stop"))
+            assert agent.end().stopped == "stop"
+        assert wire.delivered() - before < 10 * 2000 * 0.1, "silent within a tenth of a second each time"
 
 
 async def test_the_rate_of_a_running_trial_changes(wire: Wire) -> None:
