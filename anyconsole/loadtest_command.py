@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from anyconsole.actions.journal import journal_of
-from anyconsole.actions.load_capabilities import Capability, capabilities
-from anyconsole.actions.load_compare import Comparison, Side, compare
-from anyconsole.actions.load_files import read_run, runs_folder
-from anyconsole.actions.load_index import LoadIndex, RunFilter, RunLine
-from anyconsole.actions.load_record import RunRecord
-from anyconsole.actions.load_report import (
+from anyconsole.actions.load.capabilities import Capability, capabilities
+from anyconsole.actions.load.compare import Comparison, Side, compare
+from anyconsole.actions.load.files import read_run, runs_folder
+from anyconsole.actions.load.index import LoadIndex, RunFilter, RunLine
+from anyconsole.actions.load.record import RunRecord
+from anyconsole.actions.load.report import (
     RUN_COLUMNS,
     comparison_csv,
     comparison_document,
@@ -28,8 +28,8 @@ from anyconsole.actions.load_report import (
     run_row,
     run_sheet,
 )
-from anyconsole.actions.load_test import LoadRequest, Purpose
-from anyconsole.actions.sheet import Sheet, markdown, text
+from anyconsole.actions.load.request import LoadRequest, Purpose
+from anyconsole.actions.load.sheet import Sheet, markdown, text
 from anyconsole.errors import AnyconsoleError, JournalError, LoadError
 from anyconsole.model.inventory import Family, Inventory, LoadEngine
 from anyconsole.model.load import Transport
@@ -189,7 +189,7 @@ def _of_run(path: Path, output: str) -> str | bytes:
         case "jsonl":
             return path.read_bytes()
         case "svg" | "png":
-            from anyconsole.actions.load_plot import run_figure  # noqa: PLC0415 - only these two need it
+            from anyconsole.actions.load.plot import run_figure  # noqa: PLC0415 - only these two need it
 
             return _drawn(run_figure(run), output)
         case _:
@@ -205,7 +205,7 @@ def _of_comparison(inventory: Inventory, comparison: Comparison, output: str) ->
         case "jsonl":
             raise LoadError("a comparison has no rows of its own; --output json, or export its runs")
         case "svg" | "png":
-            from anyconsole.actions.load_plot import comparison_figure  # noqa: PLC0415
+            from anyconsole.actions.load.plot import comparison_figure  # noqa: PLC0415
 
             return _drawn(comparison_figure(comparison), output)
         case _:
@@ -214,10 +214,10 @@ def _of_comparison(inventory: Inventory, comparison: Comparison, output: str) ->
 
 def _drawn(figure: Any, output: str) -> str | bytes:  # noqa: ANN401 - charts are loaded when one is wanted
     if output == "png":
-        from anyconsole.actions.chart_png import png  # noqa: PLC0415
+        from anyconsole.actions.load.chart_png import png  # noqa: PLC0415
 
         return png(figure)
-    from anyconsole.actions.chart_svg import svg  # noqa: PLC0415
+    from anyconsole.actions.load.chart_svg import svg  # noqa: PLC0415
 
     return svg(figure)
 

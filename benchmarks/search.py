@@ -35,8 +35,8 @@ from typing import Any
 
 import msgspec
 
-from anyconsole.actions.load_answer import Answer, Goal
-from anyconsole.actions.load_search import Search
+from anyconsole.actions.load.answer import Answer, Goal
+from anyconsole.actions.load.search import Search
 from anyconsole.drivers.load import dnsperf
 from anyconsole.drivers.load.generator import Generator, Generators
 from anyconsole.drivers.load.local_channel import LocalChannel

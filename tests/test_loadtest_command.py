@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from anyconsole import cli
-from anyconsole.actions.load_files import read_run
+from anyconsole.actions.load.files import read_run
 from tests.actions.load_runs import NOW, header, write_pair, write_soak
 
 

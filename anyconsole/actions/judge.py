@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from anyconsole.actions import guards, load_guards
+from anyconsole.actions import guards
 from anyconsole.actions.guards import GuardVerdict
+from anyconsole.actions.load import guards as load_guards
 from anyconsole.actions.plan import Plan
 from anyconsole.model.store import FleetStore
 

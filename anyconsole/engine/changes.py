@@ -14,17 +14,18 @@ from typing import Protocol
 
 import msgspec
 
-from anyconsole.actions import drain, drift, load_test
+from anyconsole.actions import drain, drift
 from anyconsole.actions.draining import Draining
 from anyconsole.actions.guards import GuardVerdict
 from anyconsole.actions.journal import Journal, journal_of
 from anyconsole.actions.journal_record import OPEN, ChangeSummary, Estimates, JournalledChange, durations, summary
 from anyconsole.actions.journal_report import markdown
-from anyconsole.actions.load_files import runs_folder
-from anyconsole.actions.load_index import LoadIndex
-from anyconsole.actions.load_rig import LoadHands
-from anyconsole.actions.load_selftest import SelfTests
-from anyconsole.actions.load_testing import LoadTesting
+from anyconsole.actions.load import request as load_request
+from anyconsole.actions.load.files import runs_folder
+from anyconsole.actions.load.index import LoadIndex
+from anyconsole.actions.load.rig import LoadHands
+from anyconsole.actions.load.selftest import SelfTests
+from anyconsole.actions.load.testing import LoadTesting
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.actions.run import Operator, Run, RunState
 from anyconsole.actions.runner import Action, Hands, Runner, Standing
@@ -121,8 +122,8 @@ class Changes:
                 settled = msgspec.structs.replace(settled, operator=operator)
                 return drift.make_plan(self._store, settled, now, self._estimates)
             case "loadtest":
-                asked = msgspec.json.decode(request, type=load_test.LoadRequest)
-                return load_test.make_plan(self._store, msgspec.structs.replace(asked, operator=operator), now)
+                asked = msgspec.json.decode(request, type=load_request.LoadRequest)
+                return load_request.make_plan(self._store, msgspec.structs.replace(asked, operator=operator), now)
         raise AnyconsoleError(f"there is no action {action!r}")
 
     def action_of(self, plan: Plan, change: str = "") -> Action:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from anyconsole.errors import AnyconsoleError
 
 if TYPE_CHECKING:
-    from anyconsole.actions.load_index import RunLine
-    from anyconsole.actions.sheet import Sheet
+    from anyconsole.actions.load.index import RunLine
+    from anyconsole.actions.load.sheet import Sheet
     from anyconsole.model.inventory import Inventory
     from anyconsole.tui.app import ConsoleApp
 
@@ -63,8 +63,8 @@ class LoadResults:
 
 def _lines(inventory: Inventory) -> tuple[RunLine, ...]:
     # The first frame doesn't wait for the index; this is a thread of its own.
-    from anyconsole.actions.load_files import runs_folder  # noqa: PLC0415
-    from anyconsole.actions.load_index import LoadIndex  # noqa: PLC0415
+    from anyconsole.actions.load.files import runs_folder  # noqa: PLC0415
+    from anyconsole.actions.load.index import LoadIndex  # noqa: PLC0415
 
     return tuple(LoadIndex(runs_folder(inventory)).runs())
 
@@ -72,9 +72,9 @@ def _lines(inventory: Inventory) -> tuple[RunLine, ...]:
 def _sheet(inventory: Inventory, run: str) -> Sheet:
     from pathlib import Path  # noqa: PLC0415
 
-    from anyconsole.actions.load_files import read_run, runs_folder  # noqa: PLC0415
-    from anyconsole.actions.load_index import LoadIndex  # noqa: PLC0415
-    from anyconsole.actions.load_report import run_sheet  # noqa: PLC0415
+    from anyconsole.actions.load.files import read_run, runs_folder  # noqa: PLC0415
+    from anyconsole.actions.load.index import LoadIndex  # noqa: PLC0415
+    from anyconsole.actions.load.report import run_sheet  # noqa: PLC0415
     from anyconsole.errors import LoadError  # noqa: PLC0415
 
     found = LoadIndex(runs_folder(inventory)).find(run)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
-from anyconsole.actions.load_rows import rcode_names
-from anyconsole.actions.load_words import milliseconds, percent
-from anyconsole.actions.load_words import rate as whole
+from anyconsole.actions.load.rows import rcode_names
+from anyconsole.actions.load.words import milliseconds, percent
+from anyconsole.actions.load.words import rate as whole
 from anyconsole.model.load import Phase, Verdict
 from anyconsole.model.load_view import GeneratorRow, GridPoint, InstanceRow, LoadSecond, LoadState, LoadView
 from anyconsole.model.table import Glyphs, duration

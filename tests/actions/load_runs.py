@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from anyconsole.actions.load_files import RunFile
-from anyconsole.actions.load_record import (
+from anyconsole.actions.load.files import RunFile
+from anyconsole.actions.load.record import (
     Conditions,
     GeneratorHost,
     Goal,

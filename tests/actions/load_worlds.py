@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from anyconsole.actions.load_answer import Answer, Course
+from anyconsole.actions.load.answer import Answer, Course
 from anyconsole.model.load import Counts, Latency, Order, Trial, bin_of, total
 
 QUOTA_PERIOD = 0.1

@@ -9,15 +9,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from anyconsole.actions.chart import Axis, Curve, Figure, Marks, Panel, loss_axis, rate_axis, seconds_axis
-from anyconsole.actions.chart_png import png
-from anyconsole.actions.chart_svg import svg
-from anyconsole.actions.load_capabilities import Mark, capabilities
-from anyconsole.actions.load_compare import Comparison, compare
-from anyconsole.actions.load_files import read_run
-from anyconsole.actions.load_plot import comparison_figure, run_figure
-from anyconsole.actions.load_record import Conditions, RunRecord
-from anyconsole.actions.load_report import (
+from anyconsole.actions.load.capabilities import Mark, capabilities
+from anyconsole.actions.load.chart import Axis, Curve, Figure, Marks, Panel, loss_axis, rate_axis, seconds_axis
+from anyconsole.actions.load.chart_png import png
+from anyconsole.actions.load.chart_svg import svg
+from anyconsole.actions.load.compare import Comparison, compare
+from anyconsole.actions.load.files import read_run
+from anyconsole.actions.load.plot import comparison_figure, run_figure
+from anyconsole.actions.load.record import Conditions, RunRecord
+from anyconsole.actions.load.report import (
     comparison_csv,
     comparison_document,
     comparison_sheet,
@@ -25,7 +25,7 @@ from anyconsole.actions.load_report import (
     run_document,
     run_sheet,
 )
-from anyconsole.actions.sheet import markdown, text
+from anyconsole.actions.load.sheet import markdown, text
 from anyconsole.errors import AnyconsoleError
 from tests.actions.load_runs import header, write_pair, write_soak
 

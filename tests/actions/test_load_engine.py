@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from anyconsole.actions.load_answer import Progress
-from anyconsole.actions.load_courses import Ramp
-from anyconsole.actions.load_live import Live
-from anyconsole.actions.load_rig import setups_of
-from anyconsole.actions.load_search import Search
-from anyconsole.actions.load_story import header_of
-from anyconsole.actions.load_test import LoadRequest, Purpose, make_plan, seconds_of
-from anyconsole.actions.load_testing import course_of, goal_of
+from anyconsole.actions.load.answer import Progress
+from anyconsole.actions.load.courses import Ramp
+from anyconsole.actions.load.header import header_of
+from anyconsole.actions.load.live import Live
+from anyconsole.actions.load.request import LoadRequest, Purpose, make_plan, seconds_of
+from anyconsole.actions.load.rig import setups_of
+from anyconsole.actions.load.search import Search
+from anyconsole.actions.load.testing import course_of, goal_of
 from anyconsole.actions.plan import Plan
 from anyconsole.drivers.load.query_set import QuerySet
 from anyconsole.errors import AnyconsoleError

@@ -9,8 +9,8 @@ import pytest
 
 from anyconsole.actions.guards import GuardVerdict
 from anyconsole.actions.judge import judge
-from anyconsole.actions.load_guards import Baseline, baseline_of, trip
-from anyconsole.actions.load_test import LoadRequest, Purpose, make_plan
+from anyconsole.actions.load.guards import Baseline, baseline_of, trip
+from anyconsole.actions.load.request import LoadRequest, Purpose, make_plan
 from anyconsole.actions.plan import render
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model.facts import Exported, LinkState, SessionState

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from anyconsole.actions.load_files import RunFile
-from anyconsole.actions.load_index import LoadIndex, RunFilter
-from anyconsole.actions.load_record import Result
+from anyconsole.actions.load.files import RunFile
+from anyconsole.actions.load.index import LoadIndex, RunFilter
+from anyconsole.actions.load.record import Result
 from anyconsole.errors import LoadError
 from tests.actions.load_runs import NOW, QUERIES, Clock, header, write_pair, write_search, write_soak
 
@@ -138,7 +138,7 @@ def test_files_that_are_no_load_test_are_passed_over(folder: Path) -> None:
 
 def test_two_consoles_use_it_while_a_third_measures(folder: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from anyconsole.actions.load_index import LoadIndex\n"
+        "import sys; from pathlib import Path; from anyconsole.actions.load.index import LoadIndex\n"
         "index = LoadIndex(Path(sys.argv[1])); seen = 0\n"
         "while seen < 16: seen = len(index.runs())\n"
         "print(seen)"

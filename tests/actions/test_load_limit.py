@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from anyconsole.actions.load_limit import Cause, Limit, Reading, Watched, limit_of
+from anyconsole.actions.load.limit import Cause, Limit, Reading, Watched, limit_of
 from anyconsole.model.load import Counts, Order, Phase, Trial
 
 

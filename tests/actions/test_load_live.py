@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from anyconsole.actions.load_answer import Answer, Ending, Progress
-from anyconsole.actions.load_live import SECONDS_KEPT, Live
+from anyconsole.actions.load.answer import Answer, Ending, Progress
+from anyconsole.actions.load.live import SECONDS_KEPT, Live
 from anyconsole.model.load import Counts, Health, Latency, Order, Phase, Trial, bin_of
 from anyconsole.model.load_view import GeneratorRow, LoadState, LoadView
 

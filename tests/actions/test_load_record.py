@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anyconsole.actions.load_answer import Answer, Ending
-from anyconsole.actions.load_answer import Sustained as LongRun
-from anyconsole.actions.load_files import RunFile, read_run
-from anyconsole.actions.load_record import Header, InstanceSecond, LimitCause, Periodic, Result
-from anyconsole.actions.load_rows import counts_of, line_of, periodic_of, result_of, rows_of
+from anyconsole.actions.load.answer import Answer, Ending
+from anyconsole.actions.load.answer import Sustained as LongRun
+from anyconsole.actions.load.files import RunFile, read_run
+from anyconsole.actions.load.record import Header, InstanceSecond, LimitCause, Periodic, Result
+from anyconsole.actions.load.rows import counts_of, line_of, periodic_of, result_of, rows_of
 from anyconsole.errors import LoadError
 from anyconsole.model.load import Counts, Latency, total
 from tests.actions.load_runs import NOW, Clock, counts, header, write_search, write_soak
@@ -101,7 +101,7 @@ def test_a_file_cut_off_anywhere_is_an_aborted_run_without_a_result(search: Path
 def test_a_run_that_goes_on_is_told_from_one_whose_console_was_killed(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path\n"
-        "from anyconsole.actions.load_files import RunFile; from tests.actions.load_runs import header\n"
+        "from anyconsole.actions.load.files import RunFile; from tests.actions.load_runs import header\n"
         "file = RunFile.create(Path(sys.argv[1]), header('a-1')); file.event('begins'); print(file.path, flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

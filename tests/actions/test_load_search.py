@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anyconsole.actions.load_answer import Answer, Ending, Goal
-from anyconsole.actions.load_courses import FixedRate, Ramp, Soak
-from anyconsole.actions.load_search import MOST_TRIALS, Search
-from anyconsole.actions.load_votes import decision
+from anyconsole.actions.load.answer import Answer, Ending, Goal
+from anyconsole.actions.load.courses import FixedRate, Ramp, Soak
+from anyconsole.actions.load.search import MOST_TRIALS, Search
+from anyconsole.actions.load.votes import decision
 from anyconsole.model.load import Counts, Latency, Order, Phase, Trial, Verdict
 from tests.actions.load_worlds import World, run
 

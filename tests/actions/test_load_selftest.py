@@ -10,9 +10,9 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from anyconsole.actions import load_selftest
-from anyconsole.actions.load_search import HEADROOM
-from anyconsole.actions.load_selftest import MOST_TRIALS, SelfTest, SelfTests, highest_of, limit_of, next_rate, together
+from anyconsole.actions.load import selftest
+from anyconsole.actions.load.search import HEADROOM
+from anyconsole.actions.load.selftest import MOST_TRIALS, SelfTest, SelfTests, highest_of, limit_of, next_rate, together
 from anyconsole.drivers.load.local_channel import LocalChannel
 from anyconsole.drivers.load.messages import Setup
 from anyconsole.errors import LoadError
@@ -86,7 +86,7 @@ class MuteHands(Hands):
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load_selftest, "SECONDS", 0.3)
+    monkeypatch.setattr(selftest, "SECONDS", 0.3)
 
 
 async def test_a_generator_that_can_do_all_it_may_limits_no_search_and_is_tested_once_a_session() -> None:

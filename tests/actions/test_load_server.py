@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from anyconsole.actions.load_answer import Answer, Ending
-from anyconsole.actions.load_limit import Cause
-from anyconsole.actions.load_server import Server
+from anyconsole.actions.load.answer import Answer, Ending
+from anyconsole.actions.load.limit import Cause
+from anyconsole.actions.load.server import Server
 from anyconsole.errors import LoadError
 from anyconsole.model.load import Counts, Latency, Order, Phase, Trial, bin_of
 from anyconsole.model.load_counters import (

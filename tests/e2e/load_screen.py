@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from anyconsole.actions.load_test import LoadRequest, Purpose
+from anyconsole.actions.load.request import LoadRequest, Purpose
 from anyconsole.actions.run import RunState
 from anyconsole.engine.client import EngineClient, EngineState
 from anyconsole.model.facts import LinkState

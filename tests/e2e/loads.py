@@ -17,8 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, cast
 
-from anyconsole.actions.load_files import read_run
-from anyconsole.actions.load_record import RunRecord
+from anyconsole.actions.load.files import read_run
+from anyconsole.actions.load.record import RunRecord
 from anyconsole.lab import Lab
 from anyconsole.lab.network import in_namespace
 from anyconsole.lab.topology import TENANTS, node, unicast

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-from anyconsole.actions.load_record import RunRecord
+from anyconsole.actions.load.record import RunRecord
 from anyconsole.errors import LabError
 from anyconsole.lab import Lab, control
 from anyconsole.lab.queries import QueryLoad

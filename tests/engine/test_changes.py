@@ -9,7 +9,7 @@ import pytest
 
 from anyconsole.actions.drain import DrainRequest, Level
 from anyconsole.actions.drift import DriftRequest, Way
-from anyconsole.actions.load_test import LoadRequest
+from anyconsole.actions.load.request import LoadRequest
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.actions.runner import Standing
 from anyconsole.engine.changes import in_sequence

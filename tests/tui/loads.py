@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from anyconsole.actions.load_test import LoadRequest, make_plan
+from anyconsole.actions.load.request import LoadRequest, make_plan
 from anyconsole.actions.run import Outcome, Run, RunState, StepRun, StepState
 from anyconsole.model.facts import Link, LinkState
 from anyconsole.model.inventory import Generator, LoadSpec, LoadTarget

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from anyconsole.actions.load_files import runs_folder
+from anyconsole.actions.load.files import runs_folder
 from anyconsole.actions.run import Outcome, RunState
 from anyconsole.engine.client import EngineError, EngineState
 from anyconsole.model.load import Phase, Verdict

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from anyconsole.actions.load_words import milliseconds, percent, rate
+from anyconsole.actions.load.words import milliseconds, percent, rate
 from anyconsole.model.events import Event
 from anyconsole.model.facts import Key
 from anyconsole.model.store import ChangeSet
@@ -16,7 +16,7 @@ from anyconsole.tui.load_results import LoadResults
 from anyconsole.tui.widgets.cells import Row as TableRow
 
 if TYPE_CHECKING:
-    from anyconsole.actions.load_index import RunLine
+    from anyconsole.actions.load.index import RunLine
 
 __all__ = ["LOAD_COLUMNS", "LoadResultRows", "load_row"]
 

@@ -12,8 +12,8 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal
 
-from anyconsole.actions.load_test import Purpose
-from anyconsole.actions.load_words import counted
+from anyconsole.actions.load.request import Purpose
+from anyconsole.actions.load.words import counted
 from anyconsole.actions.run import Outcome, Run, RunState
 from anyconsole.engine.client import EngineState
 from anyconsole.model.load import Verdict

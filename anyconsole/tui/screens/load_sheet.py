@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from anyconsole.actions.sheet import Sheet, text
+from anyconsole.actions.load.sheet import Sheet, text
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model.table import Level
 from anyconsole.tui.screens.text import TextScreen

@@ -11,7 +11,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 from textual.widgets import Static
 
-from anyconsole.actions.load_test import Purpose
+from anyconsole.actions.load.request import Purpose
 from anyconsole.errors import AnyconsoleError
 from anyconsole.tui.plain_text import plain
 from anyconsole.tui.targets import Wish

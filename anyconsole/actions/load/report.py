@@ -10,13 +10,13 @@ from typing import Any, Final
 
 import msgspec
 
-from anyconsole.actions.load_capabilities import Capability, Mark
-from anyconsole.actions.load_compare import CURVE, Comparison, Measure, Side, Spread
-from anyconsole.actions.load_conditions import is_search
-from anyconsole.actions.load_index import RunLine
-from anyconsole.actions.load_record import RunRecord, TrialRow
-from anyconsole.actions.load_words import counted, milliseconds, percent, rate
-from anyconsole.actions.sheet import Sheet, Table
+from anyconsole.actions.load.capabilities import Capability, Mark
+from anyconsole.actions.load.compare import CURVE, Comparison, Measure, Side, Spread
+from anyconsole.actions.load.conditions import is_search
+from anyconsole.actions.load.index import RunLine
+from anyconsole.actions.load.record import RunRecord, TrialRow
+from anyconsole.actions.load.sheet import Sheet, Table
+from anyconsole.actions.load.words import counted, milliseconds, percent, rate
 from anyconsole.model.table import Cell, Column, Level, Row, clean, duration
 
 __all__ = [

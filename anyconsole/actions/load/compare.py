@@ -11,9 +11,9 @@ from typing import Final
 
 import msgspec
 
-from anyconsole.actions.load_conditions import Condition, conditions, is_search, refusals
-from anyconsole.actions.load_record import RunRecord, TrialRow
-from anyconsole.actions.load_words import percent
+from anyconsole.actions.load.conditions import Condition, conditions, is_search, refusals
+from anyconsole.actions.load.record import RunRecord, TrialRow
+from anyconsole.actions.load.words import percent
 from anyconsole.model.load import BIN_RATIO
 
 __all__ = [

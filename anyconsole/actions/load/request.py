@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
-from anyconsole.actions.load_search import MOST_CONFIRMS
+from anyconsole.actions.load.search import MOST_CONFIRMS
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.drivers.load import dnsperf
 from anyconsole.errors import AnyconsoleError

@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
-from anyconsole.actions.load_compare import Comparison, Side
-from anyconsole.actions.load_words import rate
+from anyconsole.actions.load.compare import Comparison, Side
+from anyconsole.actions.load.words import rate
 
 __all__ = ["Capability", "Mark", "capabilities"]
 

@@ -15,30 +15,16 @@ from typing import Final
 
 import msgspec
 
-from anyconsole.actions import load_guards
 from anyconsole.actions.guards import GuardVerdict, Outcome
-from anyconsole.actions.load_answer import Answer, Course, Ending, Goal, judged
-from anyconsole.actions.load_courses import FixedRate, Ramp, Soak
-from anyconsole.actions.load_files import RunFile, new_id, runs_folder
-from anyconsole.actions.load_limit import Limit
-from anyconsole.actions.load_live import Live
-from anyconsole.actions.load_record import InstanceSecond, LimitCause, Result
-from anyconsole.actions.load_rig import (
-    Hold,
-    LoadHands,
-    generators,
-    prove,
-    queries_of,
-    setups_of,
-    shares_of,
-    watched,
-)  # fmt: skip
-from anyconsole.actions.load_rows import result_of
-from anyconsole.actions.load_search import Search
-from anyconsole.actions.load_selftest import SelfTests, together
-from anyconsole.actions.load_server import Server
-from anyconsole.actions.load_story import header_of
-from anyconsole.actions.load_test import (
+from anyconsole.actions.load import guards as load_guards
+from anyconsole.actions.load.answer import Answer, Course, Ending, Goal, judged
+from anyconsole.actions.load.courses import FixedRate, Ramp, Soak
+from anyconsole.actions.load.files import RunFile, new_id, runs_folder
+from anyconsole.actions.load.header import header_of
+from anyconsole.actions.load.limit import Limit
+from anyconsole.actions.load.live import Live
+from anyconsole.actions.load.record import InstanceSecond, LimitCause, Result
+from anyconsole.actions.load.request import (
     LoadRequest,
     Purpose,
     address_of,
@@ -51,6 +37,20 @@ from anyconsole.actions.load_test import (
     targets_of,
     zone_of,
 )  # fmt: skip
+from anyconsole.actions.load.rig import (
+    Hold,
+    LoadHands,
+    generators,
+    prove,
+    queries_of,
+    setups_of,
+    shares_of,
+    watched,
+)  # fmt: skip
+from anyconsole.actions.load.rows import result_of
+from anyconsole.actions.load.search import Search
+from anyconsole.actions.load.selftest import SelfTests, together
+from anyconsole.actions.load.server import Server
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.actions.run import Proof
 from anyconsole.actions.runner import Gate, Standing
@@ -147,7 +147,7 @@ class LoadTesting:
     def guards(
         self, steps: Sequence[Step], now: float, *, unconfirmed: bool = False, unseen: Collection[str] = ()
     ) -> list[GuardVerdict]:
-        """The guards of `load_guards`, on these steps' targets."""
+        """The guards of `guards`, on these steps' targets."""
         assert not unconfirmed  # noqa: S101 - a load test leaves nothing to be confirmed
         request = msgspec.structs.replace(self._request, targets=tuple(step.part for step in steps))
         plan = msgspec.structs.replace(self._plan, request=msgspec.to_builtins(request))

@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
-from anyconsole.actions.load_record import GeneratorHost, Instance, RunRecord
-from anyconsole.actions.load_words import percent, rate
+from anyconsole.actions.load.record import GeneratorHost, Instance, RunRecord
+from anyconsole.actions.load.words import percent, rate
 
 __all__ = ["Condition", "conditions", "is_search", "refusals"]
 

@@ -1,4 +1,4 @@
-"""The files of load tests: one per run, rows put at its end as they come. What the rows say is `load_record`'s.
+"""The files of load tests: one per run, rows put at its end as they come. What the rows say is `record`'s.
 
 A file is held by the process that writes it, so a reader knows a run that goes on from one that was cut off. Everything here blocks on
 the disk: call it in a thread.
@@ -21,7 +21,7 @@ import msgspec
 from anyconsole.actions.journal import journal_of, new_id
 from anyconsole.actions.journal_files import cause, make_folder, sync_folder, wait_for_lock
 from anyconsole.actions.journal_record import is_id
-from anyconsole.actions.load_record import (
+from anyconsole.actions.load.record import (
     NANOSECONDS,
     Event,
     EventDetails,
@@ -31,7 +31,7 @@ from anyconsole.actions.load_record import (
     Row,
     RunRecord,
 )
-from anyconsole.actions.load_rows import line_of, periodic_of, rows_of, run_of, summary_of, trial_row
+from anyconsole.actions.load.rows import line_of, periodic_of, rows_of, run_of, summary_of, trial_row
 from anyconsole.errors import JournalError, LoadError
 from anyconsole.model.inventory import Inventory
 from anyconsole.model.load import Counts, Trial, Verdict

@@ -12,7 +12,7 @@ from ipaddress import ip_address, ip_network
 import msgspec
 
 from anyconsole.actions.guards import GuardVerdict, Outcome
-from anyconsole.actions.load_test import (
+from anyconsole.actions.load.request import (
     LoadRequest,
     Purpose,
     address_of,

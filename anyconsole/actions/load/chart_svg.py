@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 
 import msgspec
 
-from anyconsole.actions.chart import Axis, Curve, Figure, Marks, Panel
+from anyconsole.actions.load.chart import Axis, Curve, Figure, Marks, Panel
 
 __all__ = ["COLOURS", "svg"]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from anyconsole.actions.chart import (
+from anyconsole.actions.load.chart import (
     Axis,
     Band,
     Curve,
@@ -25,10 +25,10 @@ from anyconsole.actions.chart import (
     seconds_axis,
     time_axis,
 )
-from anyconsole.actions.load_compare import Comparison, Side, loss_curve
-from anyconsole.actions.load_record import NANOSECONDS, Periodic, RunRecord, TrialRow
-from anyconsole.actions.load_rows import counts_of
-from anyconsole.actions.load_words import milliseconds, percent, rate
+from anyconsole.actions.load.compare import Comparison, Side, loss_curve
+from anyconsole.actions.load.record import NANOSECONDS, Periodic, RunRecord, TrialRow
+from anyconsole.actions.load.rows import counts_of
+from anyconsole.actions.load.words import milliseconds, percent, rate
 from anyconsole.model.load import Phase, Verdict
 
 __all__ = ["comparison_figure", "run_figure"]

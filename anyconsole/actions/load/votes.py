@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from anyconsole.actions.load_answer import Goal, loss_of, verdict_of
+from anyconsole.actions.load.answer import Goal, loss_of, verdict_of
 from anyconsole.model.load import Trial, Verdict
 from anyconsole.model.load_view import GridPoint
 

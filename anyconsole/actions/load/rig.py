@@ -14,8 +14,8 @@ from typing import Final, Protocol, Self
 
 import msgspec
 
-from anyconsole.actions.load_guards import strangers
-from anyconsole.actions.load_test import (
+from anyconsole.actions.load.guards import strangers
+from anyconsole.actions.load.request import (
     LoadRequest,
     address_of,
     cap_of,

@@ -13,9 +13,9 @@ from typing import Final
 
 import msgspec
 
-from anyconsole.actions.load_answer import Answer, Ending
-from anyconsole.actions.load_limit import Limit, Reading, Watched, limit_of
-from anyconsole.actions.load_record import HostNoise, InstanceSecond
+from anyconsole.actions.load.answer import Answer, Ending
+from anyconsole.actions.load.limit import Limit, Reading, Watched, limit_of
+from anyconsole.actions.load.record import HostNoise, InstanceSecond
 from anyconsole.drivers.load.watching import Watching
 from anyconsole.errors import LoadError
 from anyconsole.model.facts import SessionState, SessionStatus

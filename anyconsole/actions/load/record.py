@@ -1,4 +1,4 @@
-"""The record of a load test as values: its rows, and the run that they tell of. No files, no JSON: those are `load_rows` and `load_files`.
+"""The record of a load test as values: its rows, and the run that they tell of. No files, no JSON: those are `rows` and `files`.
 
 Row types and field names are those of DNS-OARC dns-metrics (header, event, stats_periodic, stats_sum); what is ours beyond that is under
 `x`, and in rows of the type `trial`. So other tools can read ours, and the rows that kxdpgun, shotgun and others write can be read here.

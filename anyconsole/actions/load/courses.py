@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from anyconsole.actions.load_answer import (
+from anyconsole.actions.load.answer import (
     Answer,
     Ending,
     Goal,

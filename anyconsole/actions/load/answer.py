@@ -1,6 +1,6 @@
 """What a load test is asked and what it answers: its goal, how a trial is judged by it, the answer, and how far it has come.
 
-Nothing in here runs anything or knows the time. How an answer is found is in `load_search` and `load_courses`.
+Nothing in here runs anything or knows the time. How an answer is found is in `search` and `courses`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from anyconsole.actions.load_answer import SHORT
+from anyconsole.actions.load.answer import SHORT
 from anyconsole.model.load import Trial
 
 __all__ = ["Cause", "Limit", "Reading", "Watched", "limit_of"]

@@ -17,9 +17,9 @@ from typing import Final
 import msgspec
 
 from anyconsole.actions.journal_files import cause
-from anyconsole.actions.load_files import read_run, run_paths
-from anyconsole.actions.load_record import RunRecord
-from anyconsole.actions.load_words import percent
+from anyconsole.actions.load.files import read_run, run_paths
+from anyconsole.actions.load.record import RunRecord
+from anyconsole.actions.load.words import percent
 from anyconsole.errors import LoadError
 from anyconsole.model.facts import Capacity
 
@@ -99,7 +99,7 @@ class LoadIndex:
         """Look at `folder`, where the years are; nothing is made or read yet.
 
         Args:
-            folder: Of all runs, as `load_files.runs_folder` says.
+            folder: Of all runs, as `files.runs_folder` says.
             patience: Seconds to wait for another console.
         """
         self.folder = folder

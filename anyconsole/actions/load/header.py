@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from anyconsole import __version__
-from anyconsole.actions.load_answer import Goal
-from anyconsole.actions.load_record import (
+from anyconsole.actions.load.answer import Goal
+from anyconsole.actions.load.record import (
     NANOSECONDS,
     Conditions,
     GeneratorHost,
@@ -15,8 +15,16 @@ from anyconsole.actions.load_record import (
     Target,
     Workload,
 )  # fmt: skip
-from anyconsole.actions.load_record import Goal as RecordedGoal
-from anyconsole.actions.load_test import LoadRequest, address_of, engine_of, flows_of, generators_of, port_of, zone_of
+from anyconsole.actions.load.record import Goal as RecordedGoal
+from anyconsole.actions.load.request import (
+    LoadRequest,
+    address_of,
+    engine_of,
+    flows_of,
+    generators_of,
+    port_of,
+    zone_of,
+)
 from anyconsole.actions.plan import Plan
 from anyconsole.drivers.load import dnsperf
 from anyconsole.drivers.load.messages import Setup

@@ -12,8 +12,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from anyconsole.actions.journal_scrub import scrub_json
-from anyconsole.actions.load_answer import Answer
-from anyconsole.actions.load_record import (
+from anyconsole.actions.load.answer import Answer
+from anyconsole.actions.load.record import (
     NANOSECONDS,
     Event,
     Header,

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from anyconsole.actions.load_words import rate
+from anyconsole.actions.load.words import rate
 
 __all__ = [
     "Axis", "Band", "Curve", "Figure", "Limit", "Marks", "Panel", "Points", "Tag", "count_axis", "loss_axis", "percent_axis", "rate_axis",

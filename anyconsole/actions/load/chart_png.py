@@ -6,8 +6,8 @@ import importlib
 import io
 from typing import Any, Final
 
-from anyconsole.actions.chart import Figure, Panel
-from anyconsole.actions.chart_svg import COLOURS
+from anyconsole.actions.load.chart import Figure, Panel
+from anyconsole.actions.load.chart_svg import COLOURS
 from anyconsole.errors import AnyconsoleError
 
 __all__ = ["png"]

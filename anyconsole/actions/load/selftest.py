@@ -21,8 +21,8 @@ from typing import Final
 
 import msgspec
 
-from anyconsole.actions.load_rig import LoadHands
-from anyconsole.actions.load_search import HEADROOM
+from anyconsole.actions.load.rig import LoadHands
+from anyconsole.actions.load.search import HEADROOM
 from anyconsole.drivers.load.bundle import bootstrap
 from anyconsole.drivers.load.generator import Generator, Generators
 from anyconsole.drivers.load.messages import MessageError, Setup

@@ -28,7 +28,7 @@ import statistics
 from collections.abc import Generator
 from typing import Final, TypeAlias
 
-from anyconsole.actions.load_answer import (
+from anyconsole.actions.load.answer import (
     SHORT,
     Answer,
     Ending,
@@ -42,7 +42,7 @@ from anyconsole.actions.load_answer import (
     sustained_of,
     worst_of,
 )
-from anyconsole.actions.load_votes import Grid
+from anyconsole.actions.load.votes import Grid
 from anyconsole.model.load import Order, Phase, Trial, Verdict, total
 
 __all__ = ["Search"]

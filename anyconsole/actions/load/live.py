@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from anyconsole.actions.load_answer import Answer, Progress
+from anyconsole.actions.load.answer import Answer, Progress
 from anyconsole.model.load import Counts, Order, Phase, Trial, total
 from anyconsole.model.load_view import GeneratorRow, InstanceRow, LoadSecond, LoadState, LoadView
 
