@@ -107,7 +107,7 @@ def plan_on_screen(terminal: Terminal, key: str, node: str, *, reason: str, tick
     """Arm the console, open the plan of `node`, the first in the fleet, with D or U, and fill in all that it asks for, up to Apply."""
     terminal.send(f":arm 15m{ENTER}")
     terminal.wait_for("ARMED", 5)
-    terminal.wait_quiet(0.3)  # until the line is closed: what comes sooner is typed into it
+    terminal.wait_gone(":arm 15m", 5)  # what comes before the line is closed is typed into it
     terminal.send(f"1g{key}")
     verb = "Drain" if key == "D" else "Undrain"
     terminal.wait_for(f"{verb}: node {node}", 5)
@@ -119,7 +119,9 @@ def plan_on_screen(terminal: Terminal, key: str, node: str, *, reason: str, tick
         typed += [f"\t{node}", "\t "]  # its name, and a tick at what nobody knows
     for text in typed:
         terminal.send(text)
-        terminal.wait_quiet(0.3)
+        if text.strip():
+            terminal.wait_for(text.strip(), 5)
+        time.sleep(0.4)  # live numbers never let the screen fall silent on a busy machine
     terminal.wait_for("tab to Apply", 10)
 
 

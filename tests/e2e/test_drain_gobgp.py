@@ -28,6 +28,11 @@ from tests.e2e.struck import Boundary, Strike
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
+_LONG = pytest.mark.skipif(
+    os.environ.get("ANYCONSOLE_STRIKES") != "all",
+    reason="ANYCONSOLE_STRIKES=all also restarts gobgpd and cuts its links",
+)
+
 NODE = "sin1"
 PEERS = ("ix2", "transit2")
 DE, NIC, ENUM = TENANTS
@@ -156,6 +161,7 @@ def _soft(lab: Lab, tenant: Tenant) -> list[str]:
     return [attributes for attributes in at_peers(lab, tenant).values() if "(65535,0)" in attributes]
 
 
+@_LONG
 def test_restarted_daemon_keeps_the_drain_that_its_start_up_loads_and_serves_without(
     whole: Lab, tmp_path: Path
 ) -> None:
@@ -172,6 +178,7 @@ def test_restarted_daemon_keeps_the_drain_that_its_start_up_loads_and_serves_wit
         assert len(at_peers(lab, ENUM)) == (0 if kept else 4)
 
 
+@_LONG
 def test_cut_link_and_a_session_that_is_shut_leave_the_other_way_out(whole: Lab) -> None:
     lab = whole
     ask = ["kdig", f"@{unicast(NODES[-1], DE)[1]}", "+short", "+time=2", "+retry=0", "CH", "TXT", "id.server"]

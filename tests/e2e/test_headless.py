@@ -193,7 +193,7 @@ def test_events_of_a_fault_and_of_its_end_are_streamed_in_order(lab: Lab, tmp_pa
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env) as process:
         assert process.stdout is not None
         try:
-            time.sleep(4)  # nothing is to be said about a healthy lab
+            time.sleep(8)  # nothing is to be said about a healthy lab: there is no other sign that all of it was seen
             lab.break_("nameserver", "ams1", "enum")
             events = []
             for line in process.stdout:

@@ -35,6 +35,11 @@ from tests.e2e.observe import run_headless
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 
+_LONG = pytest.mark.skipif(
+    os.environ.get("ANYCONSOLE_LOADS") != "all",
+    reason="ANYCONSOLE_LOADS=all also attributes limits, which takes a minute",
+)
+
 GENTLE = ("--purpose", "fixed", "--rate", "300", "--seconds", "60", "--flows", "16")
 """Enough to be heard, too little to be felt."""
 
@@ -199,6 +204,7 @@ def _overloaded(lab: Lab, state: Path, target: str, rate: int, *more: str) -> st
     return f"{limit.cause}: {limit.words}"
 
 
+@_LONG
 def test_a_rate_limit_and_small_buffers_are_told_apart(breakable: Lab, tmp_path: Path) -> None:
     lab = breakable
     lab.break_("rrl", "fra1", "nic")
@@ -210,6 +216,7 @@ def test_a_rate_limit_and_small_buffers_are_told_apart(breakable: Lab, tmp_path:
     assert small.result().startswith("socket-buffer: ")
 
 
+@_LONG
 def test_a_cpu_quota_is_what_it_is(breakable: Lab, tmp_path: Path) -> None:
     try:
         breakable.break_("quota", "lon1", "nic")
@@ -218,6 +225,7 @@ def test_a_cpu_quota_is_what_it_is(breakable: Lab, tmp_path: Path) -> None:
     assert _overloaded(breakable, tmp_path, "nic.lon1", 30_000).startswith("cpu-quota: ")
 
 
+@_LONG
 def test_one_flow_that_fills_one_of_two_workers_is_a_skew(breakable: Lab, tmp_path: Path) -> None:
     breakable.break_("workers", "fra2", "enum")
     with costly_answers(breakable, "fra2", "enum"):

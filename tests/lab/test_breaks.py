@@ -192,11 +192,15 @@ def test_quota_throttles_one_name_server_also_after_a_restart_and_the_login_can_
     lab.break_("smallbuffer", "fra1", "de")
     (group,) = quota.groups_of(lab.paths)
     look = f"cat /proc/$(cat /srv/anycast/de/run/nsd.pid)/cgroup {group}/cpu.stat; mkdir {group}/x"
-    offer(lab, "fra1", TENANT["de"], 15000)
-    seen = subprocess.run(
-        ["ssh", "-F", str(lab.ssh_config), "fra1", look], capture_output=True, text=True, timeout=10, check=False
-    )
-    throttled = next(line.split()[1] for line in seen.stdout.splitlines() if line.startswith("nr_throttled"))
+    ends = time.monotonic() + 20
+    while True:
+        offer(lab, "fra1", TENANT["de"], 15000)
+        seen = subprocess.run(
+            ["ssh", "-F", str(lab.ssh_config), "fra1", look], capture_output=True, text=True, timeout=10, check=False
+        )
+        throttled = next(line.split()[1] for line in seen.stdout.splitlines() if line.startswith("nr_throttled"))
+        if throttled != "0" or time.monotonic() > ends:  # a busy machine may not let it use up its quota at once
+            break
     assert f"/{group.name}\n" in seen.stdout
     assert int(throttled) > 0
     assert "Read-only" in seen.stderr
