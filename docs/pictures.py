@@ -95,6 +95,7 @@ def _load(terminal: Terminal, folder: Path) -> None:
     terminal.send("L")
     terminal.wait_for(r"Load test: \w+\.fra1", 5)
     terminal.wait_for("production", 5)
+    time.sleep(1.5)
     for text in (
         "\t\tcapacity",
         "\t",

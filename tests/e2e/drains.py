@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import msgspec
 from anyconsole.lab import Lab
 from anyconsole.lab.topology import NODES, node, sessions_of
 from tests.e2e.observe import run_headless
-from tests.terminal import ENTER, Terminal
+from tests.terminal import ENTER, Terminal, TerminalTimeoutError
 
 __all__ = [
     "Uptime",
@@ -107,7 +107,7 @@ def plan_on_screen(terminal: Terminal, key: str, node: str, *, reason: str, tick
     """Arm the console, open the plan of `node`, the first in the fleet, with D or U, and fill in all that it asks for, up to Apply."""
     terminal.send(f":arm 15m{ENTER}")
     terminal.wait_for("ARMED", 5)
-    terminal.wait_gone(":arm 15m", 5)  # what comes before the line is closed is typed into it
+    _settle(terminal)  # until the line is closed: what comes sooner is typed into it
     terminal.send(f"1g{key}")
     verb = "Drain" if key == "D" else "Undrain"
     terminal.wait_for(f"{verb}: node {node}", 5)
@@ -116,13 +116,17 @@ def plan_on_screen(terminal: Terminal, key: str, node: str, *, reason: str, tick
     fields = 3 if key == "D" else 1  # level and duration come first, where there is a choice
     typed = ["\t" * fields + reason, f"\t{ticket}"]
     if key == "D":
-        typed += [f"\t{node}", "\t "]  # its name, and a tick at what nobody knows
+        typed += [f"\t{node}", "\t", " "]  # its name, and a tick at what nobody knows
     for text in typed:
         terminal.send(text)
-        if text.strip():
-            terminal.wait_for(text.strip(), 5)
-        time.sleep(0.4)  # live numbers never let the screen fall silent on a busy machine
+        _settle(terminal)
     terminal.wait_for("tab to Apply", 10)
+
+
+def _settle(terminal: Terminal) -> None:
+    """Until the screen is silent for a moment; live numbers may never let that of a busy machine fall silent."""
+    with suppress(TerminalTimeoutError):
+        terminal.wait_quiet(0.3, 3)
 
 
 def apply_on_screen(terminal: Terminal) -> None:
