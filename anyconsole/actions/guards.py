@@ -366,9 +366,14 @@ def _capacity(fleet: _Fleet, changes: Sequence[Change]) -> GuardVerdict:
     store, now = fleet.store, fleet.now
     leaving = [c for c in changes if c.after is not Intent.SERVE and c.before is not Intent.HARD]
     moved: dict[str, float] = {}
+    uncounted: list[str] = []
     for node, tenant in dict.fromkeys((c.node, c.tenant) for c in leaving):
         rates = store.qps(node, tenant, now)
         moved[tenant] = moved.get(tenant, 0.0) + (rates.qps if rates is not None else 0.0)
+        uncounted += [f"{tenant} on {node}"] if rates is None else []
+    if uncounted:
+        some = f"{', '.join(uncounted[:3])}{' ...' if len(uncounted) > 3 else ''}"
+        return GuardVerdict(name="capacity", outcome=Outcome.ASK, numbers=f"how much moves is not known: {some}")
     if not any(moved.values()):
         return GuardVerdict(name="capacity", outcome=Outcome.OK, numbers="no load moves")
     loads: list[tuple[float, str]] = []

@@ -256,3 +256,11 @@ def test_one_node_that_was_never_measured_is_asked_about() -> None:
     assert guard.outcome is Outcome.ASK
     assert "de on sin1" in guard.numbers
     assert "worst case where it was" in guard.numbers
+
+
+def test_load_that_is_not_known_is_not_taken_for_none() -> None:
+    store = measured(1000.0)
+    change(store, ("instance", "fra1", "de"), running=False)
+    guard = judge(store, nodes=("fra1",))["capacity"]
+    assert guard.outcome is Outcome.ASK
+    assert guard.numbers == "how much moves is not known: de on fra1"

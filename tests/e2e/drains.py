@@ -113,6 +113,8 @@ def plan_on_screen(terminal: Terminal, key: str, node: str, *, reason: str, tick
     terminal.wait_for(f"{verb}: node {node}", 5)
     terminal.wait_for("PLAN", 10)
     terminal.wait_for("clock ", 5)  # the last of the guards: a tick is one of the fields
+    if key == "D":
+        terminal.wait_for(r"up to \d+ q/s move", 10)
     fields = 3 if key == "D" else 1  # level and duration come first, where there is a choice
     typed = ["\t" * fields + reason, f"\t{ticket}"]
     if key == "D":
