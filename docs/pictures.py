@@ -60,8 +60,6 @@ def main() -> int:
                 terminal.wait_for("● live", 20)
                 time.sleep(args.seconds * 0.5)
                 _drain(terminal, args.output)
-                lab.limit("fra1", 5000)
-                _load(terminal, args.output)
                 time.sleep(args.seconds * 0.2)
                 for broken in _BREAKS:
                     lab.break_(*broken)
@@ -86,29 +84,6 @@ def _drain(terminal: Terminal, folder: Path) -> None:
     terminal.send("8")
     terminal.wait_for(r"Journal\[1\]", 5)
     _take(terminal, folder / "journal.png")
-
-
-def _load(terminal: Terminal, folder: Path) -> None:
-    """Test what the drained node can answer, and take it while it votes, and its sheet."""
-    terminal.send(f"1g{ENTER}")
-    terminal.wait_for(r"Health\(\w+\)", 5)
-    terminal.send("L")
-    terminal.wait_for(r"Load test: \w+\.fra1", 5)
-    terminal.wait_for("production", 5)
-    time.sleep(1.5)
-    for text in (
-        "\t\tcapacity",
-        "\t",
-        "\t ",
-    ):  # purpose and generators as they are, no ticket, and a tick at the neighbours
-        terminal.send(text)
-        time.sleep(0.4)
-    apply_on_screen(terminal)
-    terminal.wait_for("passed", 60)
-    _take(terminal, folder / "load.png")
-    terminal.wait_for("search ended", 120)
-    terminal.send(ESCAPE)
-    terminal.wait_gone("search ended", 5)
 
 
 def _take_all(terminal: Terminal, folder: Path) -> None:
