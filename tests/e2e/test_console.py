@@ -98,7 +98,7 @@ def test_within_ten_seconds_of_the_first_frame_all_of_the_lab_is_live(console: O
     terminal.wait_until(lambda: (qps_in_header(terminal) or 0) > 50, deadline - time.monotonic(), "live queries")
     terminal.send("3")
     terminal.wait_for(r"BGP\[20\]")
-    assert terminal.text().count("● Established") == 20
+    terminal.wait_until(lambda: terminal.text().count("● Established") == 20, 2, "a line for each session")
     assert len(re.findall(r" v4 ", terminal.text())) == len(re.findall(r" v6 ", terminal.text())) == 10
 
 

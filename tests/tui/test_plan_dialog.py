@@ -387,8 +387,9 @@ async def evidence_gone(c: Console) -> None:
 
 @pytest.mark.parametrize("happens", [disarmed_by_time, disarmed_by_the_engine, evidence_gone])
 async def test_everything_is_looked_at_again_at_the_very_last_moment(
-    happens: Callable[[Console], Awaitable[None]],
+    happens: Callable[[Console], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(PlanScreen, "tick", lambda _: None)  # it would have noticed by itself within a second
     async with console(fleet=armed_fleet()) as c:
         screen = await filled(c)
         screen.query_one("#apply").focus()
@@ -397,6 +398,25 @@ async def test_everything_is_looked_at_again_at_the_very_last_moment(
         await c.pilot.pause(0.05)
         assert not starts(c)
         assert c.app.screen is screen
+
+
+async def test_a_key_on_its_way_to_apply_leaves_nothing_when_apply_is_lost_at_that_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(form, "HASTE", 30.0)
+    async with console(fleet=armed_fleet()) as c:
+        screen = await filled(c)
+        screen.query_one("#apply").focus()
+        await c.pilot.pause()
+        await disarmed_by_the_engine(c)
+        screen.tick()
+        await c.pilot.pause()
+        assert screen.focused is screen.query_one("#first")
+        await c.press("enter")
+        assert c.app.screen is screen, "what was typed in is still there"
+        await c.press("escape")
+        assert c.app.screen is not screen
+        assert not starts(c)
 
 
 async def test_time_that_runs_out_under_the_dialog_is_said_and_the_cursor_goes_to_cancel() -> None:

@@ -595,6 +595,11 @@ class Run:
             sender.turn += 1
             sent_at = min(int((clock() - zero) * 1_000_000), self._latest)
             count = sender.io.send(fds[sender.turn % len(fds)], slot, count)
+            after = int((clock() - zero) * 1_000_000)
+            if after - sent_at > 1_000_000 * BACKLOG:
+                # We stood still while they left: which of both it was isn't known, and what was late must be the server's doing.
+                sent_at = min(after, self._latest)
+                self._open_seconds(min(sent_at, self._end - 1))
             if count <= 0:
                 tries += 1
                 if -count in _SOFT and tries <= _PATIENCE:

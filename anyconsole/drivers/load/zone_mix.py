@@ -5,6 +5,7 @@ The same zone, mix and seed give the same set on every machine: order comes from
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections import Counter
@@ -32,6 +33,7 @@ Record = tuple[str, str]
 
 _MAX_TEXT = 64 << 20
 _TRANSFER_PATIENCE = 60.0
+_TRANSFER_PAUSE = 0.5
 _SPECIAL = re.compile(r'["();]')
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[();]|(?:[^\s"();\\]|\\.)+|(\S)')
 _TTL = re.compile(r"(?:[0-9]+[wdhms]?)+", re.IGNORECASE)
@@ -82,9 +84,13 @@ async def from_transfer(
     Raises:
         LoadError: the transfer failed, or there is nothing in it to ask for.
     """
-    transferred = dns.zone.Zone(zone, relativize=False)
     try:
-        await dns.asyncquery.inbound_xfr(server, transferred, port=port, lifetime=_TRANSFER_PATIENCE)
+        try:
+            transferred = await _transfer(zone, server, port)
+        except (EOFError, ConnectionError):
+            # A name server that has too many TCP clients at the moment hangs up on the newest one.
+            await asyncio.sleep(_TRANSFER_PAUSE)
+            transferred = await _transfer(zone, server, port)
     except (dns.exception.DNSException, OSError, EOFError, ValueError) as error:
         why = printable(str(error), 200) or type(error).__name__
         raise LoadError(f"zone {zone}: transfer from {server} failed: {why}") from error
@@ -92,6 +98,12 @@ async def from_transfer(
         (name.to_text(), dns.rdatatype.to_text(rdataset.rdtype)) for name, rdataset in transferred.iterate_rdatasets()
     )
     return mixed(zone_names(records, zone), mix, count=count, seed=seed)
+
+
+async def _transfer(zone: str, server: str, port: int) -> dns.zone.Zone:
+    transferred = dns.zone.Zone(zone, relativize=False)
+    await dns.asyncquery.inbound_xfr(server, transferred, port=port, lifetime=_TRANSFER_PATIENCE)
+    return transferred
 
 
 def zone_names(records: Iterable[Record], zone: str) -> ZoneNames:
@@ -143,6 +155,8 @@ def mixed(
         else:
             # Where nobody has an AAAA, those with an A are asked for it all the same: that's what resolvers do.
             chosen = names.holders(asked_for) or names.holders(stand_in)
+            if not chosen:
+                raise LoadError(f"zone {names.zone}: nothing in it can be asked for")
             lines += (f"{name} {asked_for}" for name in _spread(chosen, number, seed))
     words = [f"{number / count:.0%} {asked_for}" for asked_for, number in asked.items()]
     lines.sort(key=_Order(seed))

@@ -307,6 +307,8 @@ class PlanScreen(Dialog[None]):
 
     def _judge_status(self) -> None:
         lacks = self.lacks
+        if lacks and self._apply.has_focus:
+            self.query_one("#first", Push).take_cursor()
         self._apply.set_ready(not lacks)
         words = lacks or f"{key_label('tab')} to Apply: carries out this plan as it is shown"
         level = Level.OK if not lacks else Level.CRIT if self._problem and not self._is_planning else Level.WARN

@@ -51,10 +51,12 @@ class Push(Widget, can_focus=True):
         self.label = label
         self._is_dangerous = is_dangerous
         self._ready_since = time.monotonic()
+        self._unasked_until = 0.0
 
     def press(self) -> None:
         """Tell that it was pressed, unless it can't be or that came too soon."""
-        if self.disabled or (self._is_dangerous and time.monotonic() - self._ready_since < HASTE):
+        now = time.monotonic()
+        if self.disabled or now < self._unasked_until or (self._is_dangerous and now - self._ready_since < HASTE):
             return
         self.post_message(self.Pressed(self))
 
@@ -63,6 +65,11 @@ class Push(Widget, can_focus=True):
         if on is self.disabled:
             self.disabled = not on
             self._ready_since = time.monotonic()
+
+    def take_cursor(self) -> None:
+        """Have the cursor because another lost it: a key that was on its way to that one presses nothing here."""
+        self._unasked_until = time.monotonic() + HASTE
+        self.focus()
 
     def on_focus(self) -> None:
         """From now on it can be pressed by key."""
