@@ -20,7 +20,9 @@ from anyconsole.errors import AnyconsoleError
 
 __all__ = ["main"]
 
-_VIEWS = ("fleet", "tenants", "bgp", "announcements", "catchment", "health", "qps", "drains", "events")
+_VIEWS = (
+    "fleet", "tenants", "bgp", "announcements", "catchment", "health", "pods", "monitoring", "qps", "drains", "events",
+)  # fmt: skip
 _FORMATS = ("table", "json", "csv", "markdown")
 
 
@@ -83,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     from anyconsole.lab import command as lab_command  # noqa: PLC0415 - both are light, and their words are theirs to say
     from anyconsole.profile import command as profile_command  # noqa: PLC0415
 
+    _add_render(commands)
     profile_command.add_parser(commands)
     lab_command.add_parser(commands)
     return parser
@@ -294,7 +297,7 @@ def _add_loadtest_run(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
     )
     parser.add_argument(
         "--engine",
-        choices=("agent", "dnsperf"),
+        choices=("agent", "dnsperf", "kxdpgun"),
         default="",
         help="that makes the queries; default: the generators' own",
     )
@@ -305,6 +308,31 @@ def _add_loadtest_run(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
     )
     parser.add_argument("--second", default="", metavar="NAME", help="who else has seen this plan")
     _add_change(parser)
+
+
+def _add_render(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "render",
+        help="print the Kubernetes objects of tenants, for GitOps",
+        description="Print the objects that set-up applies to a cluster. No cluster is asked, and TSIG keys are in none of them.",
+    )
+    parser.add_argument(
+        "--tenant", action="append", default=[], metavar="NAME", help="may be repeated; default: all in the cluster"
+    )
+    parser.add_argument("--cluster", default="", metavar="NAME", help="default: the profile's, if there is one only")
+    parser.add_argument(
+        "--set",
+        dest="sets",
+        action="append",
+        default=[],
+        choices=("tenants", "cluster", "calico", "monitoring"),
+        help="may be repeated: the tenants', what they share (roles, priority), Calico's, monitoring's; default: tenants",
+    )
+    groups = ("projectcalico.org/v3", "crd.projectcalico.org/v1")
+    parser.add_argument(
+        "--calico", choices=groups, default=groups[0], help=f"API group of Calico's objects (default: {groups[0]})"
+    )
+    parser.add_argument("--output", choices=("yaml", "json"), default="yaml", help="default: yaml")
 
 
 def _rate(text: str) -> float:
@@ -419,6 +447,11 @@ def _run(args: argparse.Namespace) -> int:
         from anyconsole import loadtest_command  # noqa: PLC0415
 
         return loadtest_command.run(inventory, args)
+
+    if args.command == "render":
+        from anyconsole import render_command  # noqa: PLC0415
+
+        return render_command.run(inventory, args)
 
     from anyconsole import headless  # noqa: PLC0415
 

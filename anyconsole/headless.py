@@ -13,9 +13,10 @@ from typing import Any
 from anyconsole.engine.core import FleetEngine
 from anyconsole.logs import log_to_file
 from anyconsole.model import verdicts
+from anyconsole.model.cluster_state import denied_of
 from anyconsole.model.events import EVENT_COLUMNS, event_row
 from anyconsole.model.facts import InstanceStatus, LinkState
-from anyconsole.model.inventory import Inventory, LookingGlass
+from anyconsole.model.inventory import ClusterSpec, Inventory, LookingGlass, NodeSpec
 from anyconsole.model.report import document, render, row_value, summary
 from anyconsole.model.store import FleetStore
 from anyconsole.model.table import ASCII, UNICODE, Column, Glyphs, Row
@@ -79,15 +80,19 @@ def is_settled(store: FleetStore, now: float) -> bool:
         return False
     if not all(_is_out_of_reach(store, g.name) or _is_live(store, g.name) for g in fleet.generators):
         return False
-    if any(verdicts.instance(store, n, i, now).verdict is Verdict.UNKNOWN for n in nodes for i in n.instances):
+    if not all(_has_told(store, c) for c in fleet.clusters):
+        return False
+    bare = [n for n in nodes if not n.cluster]
+    if any(verdicts.instance(store, n, i, now).verdict is Verdict.UNKNOWN for n in bare for i in n.instances):
         return False
     if any(
         status.running and store.qps(n.name, status.tenant, now) is None
         for n in nodes
+        if not n.cluster or fleet.cluster(n.cluster).prometheus
         for status in store.of_node(n.name, InstanceStatus)
     ):
         return False
-    asked = [(n.name, fleet.tenant(i.tenant)) for n in nodes for i in n.instances] + [
+    asked = [(n.name, fleet.tenant(i.tenant)) for n in bare for i in n.instances] + [
         (v.name, t) for v in vantages for t in fleet.tenants
     ]
     return all(
@@ -107,6 +112,24 @@ def _has_looked(store: FleetStore, glass: LookingGlass) -> bool:
     link = store.link(glass.name)
     blind = link is not None and link.state is LinkState.LIVE and bool(link.detail)
     return blind or bool(store.sections(glass.name).keys() - {"link"}) or _is_out_of_reach(store, glass.name)
+
+
+def _has_told(store: FleetStore, cluster: ClusterSpec) -> bool:
+    """True if a cluster has told of its nodes and of all pods that it lets us see, or is out of reach."""
+    if _is_out_of_reach(store, cluster.name):
+        return True
+    known = store.cluster(cluster.name)
+    denied = {permission.namespace for permission in denied_of(known, "pods")}
+    namespaces = {*cluster.namespaces.values(), cluster.monitoring} - denied
+    pods_known = "" in denied or all(store.section_seen_at(cluster.name, f"pods:{ns}") for ns in namespaces)
+    nodes = [n for n in store.inventory.nodes if n.cluster == cluster.name and not _is_out_of_reach(store, n.name)]
+    return known is not None and pods_known and all(_is_told(store, n) for n in nodes)
+
+
+def _is_told(store: FleetStore, node: NodeSpec) -> bool:
+    """True if a node in a cluster is known with its instances; what Calico exports there may never be."""
+    has_node = store.section_seen_at(node.name, "host") is not None
+    return has_node and all(store.instance(node.name, i.tenant) is not None for i in node.instances)
 
 
 def _is_out_of_reach(store: FleetStore, name: str) -> bool:

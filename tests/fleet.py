@@ -1,8 +1,13 @@
-"""A small fleet on paper: an inventory, and the facts that make all of it healthy. Tests change one fact and look what it means."""
+"""A small fleet on paper: an inventory, and the facts that make all of it healthy. Tests change one fact and look what it means.
+
+`hybrid()` is that fleet with a Kubernetes cluster of two nodes beside it, and `healthy_hybrid()` what is known of it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+import msgspec
 
 from anyconsole.model.facts import (
     Answer,
@@ -21,6 +26,7 @@ from anyconsole.model.facts import (
     SpeakerStatus,
 )
 from anyconsole.model.inventory import (
+    ClusterSpec,
     Family,
     InstanceSpec,
     Interconnect,
@@ -32,10 +38,12 @@ from anyconsole.model.inventory import (
     SessionSpec,
     Site,
     SpeakerSpec,
+    Stack,
     Tenant,
     Vantage,
     family_of,
 )
+from anyconsole.model.pods import Cluster, ClusterEvent, ClusterNode, Container, ContainerState, Pod
 from anyconsole.model.store import FleetStore, Update
 from anyconsole.model.verdicts import node_announcements
 
@@ -121,7 +129,9 @@ def healthy(fleet: Inventory, now: float = NOW) -> list[Update]:
     """Facts of a fleet in which everything serves."""
     facts: list[Update] = []
     for node in fleet.nodes:
-        facts += _node_facts(fleet, node, now)
+        facts += _virtual_facts(fleet, node, now) if node.cluster else _node_facts(fleet, node, now)
+    if fleet.clusters:
+        facts += cluster_facts(fleet, now)
     for vantage in fleet.vantages:
         facts.append(Link(node=vantage.name, section="link", at=now, state=LinkState.LIVE, since=now - 60))
         facts += [
@@ -237,3 +247,122 @@ def healthy_store(fleet: Inventory | None = None) -> FleetStore:
 def prefixes_in(fleet: Inventory, tenant: str, family: Family) -> list[str]:
     """A tenant's prefixes of one family."""
     return [p for p in fleet.tenant(tenant).prefixes if family_of(p) is family]
+
+
+# --- a cluster beside it
+
+CLUSTER = "k3s"
+MONITORING = ("prometheus", "node-exporter", "blackbox-exporter", "kube-state-metrics", "filebeat", "nginx")
+_ON_EACH = ("node-exporter", "filebeat")
+
+
+def hybrid(bare: Iterable[str] = ("fra1", "ams1")) -> Inventory:
+    """Some of the bare nodes, and a site of two nodes in the cluster "k3s" which serve the same tenants with Calico."""
+    fleet = inventory(bare)
+    sessions = tuple(
+        SessionSpec(
+            name=f"198.19.{number}.1" if family is Family.IPV4 else f"2001:db8:ff00:{number}::1",
+            peer=peer,
+            family=family,
+            number=number,
+        )
+        for peer, (_, v4, v6) in _PEERS.items()
+        for family, number in ((Family.IPV4, v4), (Family.IPV6, v6))
+    )
+    virtual = tuple(
+        NodeSpec(
+            name=name,
+            site="muc",
+            address=name,
+            stack=Stack.VIRTUAL,
+            cluster=CLUSTER,
+            speakers=(SpeakerSpec(name="calico", kind="calico", sessions=sessions),),
+            instances=tuple(InstanceSpec(tenant=t.name, kind="nsd") for t in fleet.tenants),
+        )
+        for name in ("hv1", "hv2")
+    )
+    return msgspec.structs.replace(
+        fleet,
+        sites=(*fleet.sites, Site(name="muc", region="eu")),
+        clusters=(ClusterSpec(name=CLUSTER, namespaces={t.name: t.name for t in fleet.tenants}),),
+        nodes=(*fleet.nodes, *virtual),
+    )
+
+
+def container(name: str, **fields: object) -> Container:
+    """A container that runs."""
+    running: dict[str, object] = {
+        "image": f"registry.example/{name}:1.0", "state": ContainerState.RUNNING, "ready": True, "started_at": NOW - 4380,
+    }  # fmt: skip
+    return Container(name=name, **(running | fields))  # type: ignore[arg-type]
+
+
+def pod(namespace: str, name: str, host: str = "hv1", **fields: object) -> Pod:
+    """A pod that runs since 73 minutes."""
+    running: dict[str, object] = {
+        "section": f"pods:{namespace}", "at": NOW, "status": "Running", "is_ready": True, "created_at": NOW - 4380,
+        "addresses": ("10.42.0.7", "fd42::7"), "containers": (container(name.partition("-")[0]),),
+    }  # fmt: skip
+    return Pod(node=CLUSTER, namespace=namespace, name=name, host=host, **(running | fields))  # type: ignore[arg-type]
+
+
+def name_server_pod(tenant: str, host: str, **fields: object) -> Pod:
+    """The pod of a tenant's name server on a node: name server, observer and metrics exporter."""
+    servers = tuple(container(name) for name in ("observer", "nsd", "exporter"))
+    known: dict[str, object] = {
+        "tenant": tenant, "app": "ns", "component": "name-server", "owner": f"Deployment/ns-{tenant}", "containers": servers,
+    }  # fmt: skip
+    return pod(tenant, f"ns.{tenant}-7c89b7799b-{host}", host, **(known | fields))
+
+
+def cluster_facts(fleet: Inventory, now: float = NOW) -> list[Update]:
+    """What a healthy cluster says of itself: three tenants and the monitoring namespace."""
+    facts: list[Update] = [
+        Link(node=CLUSTER, section="link", at=now, state=LinkState.LIVE, since=now - 60),
+        Cluster(node=CLUSTER, section="api", at=now, version="v1.31.4+k3s1", calico="crd.projectcalico.org/v1", user="ops"),
+    ]  # fmt: skip
+    hosts = [node.address for node in fleet.nodes if node.cluster == CLUSTER]
+    for tenant in fleet.tenants:
+        facts += [name_server_pod(tenant.name, host, at=now) for host in hosts]
+        facts.append(pod(tenant.name, "ac-c9df674b-wt9b8", tenant=tenant.name, app="ac", at=now))
+        facts.append(
+            ClusterEvent(
+                node=CLUSTER, section=f"events:{tenant.name}", at=now, namespace=tenant.name, name=f"ns.{tenant.name}.17a3",
+                severity="Normal", about=f"Pod/ns.{tenant.name}-7c89b7799b-hv1", reason="Pulled", message="Container image present",
+                count=1, last_at=now - 4380,
+            )
+        )  # fmt: skip
+    for app in MONITORING:
+        for host in hosts if app in _ON_EACH else hosts[:1]:
+            facts.append(pod("monitoring", f"{app}-{host}", host, app=app, at=now))
+    return facts
+
+
+def _virtual_facts(fleet: Inventory, node: NodeSpec, now: float) -> list[Update]:
+    own = [f for f in _node_facts(fleet, node, now) if isinstance(f, SpeakerStatus | SessionStatus | Export)]
+    facts: list[Update] = [
+        Link(node=node.name, section="link", at=now, state=LinkState.LIVE, since=now - 60),
+        ClusterNode(
+            node=node.name, section="host", at=now, cluster=node.cluster, is_ready=True, version="v1.31.4+k3s1",
+            addresses=("10.1.0.5",), labels={"kubernetes.io/hostname": node.address},
+        ),
+        *own,
+    ]  # fmt: skip
+    for spec in node.instances:
+        facts += [
+            InstanceStatus(
+                node=node.name, section=f"pod:{spec.tenant}", at=now, tenant=spec.tenant, daemon=spec.kind, running=True, version="4.8.0",
+                uptime=4380.0, is_ready=True,
+            ),
+            QueryRates(
+                node=node.name, section=f"prometheus:{spec.tenant}", at=now, tenant=spec.tenant, source="prometheus", qps=9.0,
+            ),
+        ]  # fmt: skip
+    return facts
+
+
+def healthy_hybrid(fleet: Inventory | None = None, now: float = NOW) -> FleetStore:
+    """A store in which everything serves, in the cluster too."""
+    store = FleetStore(fleet or hybrid())
+    store.apply(healthy(store.inventory, now))
+    return store

@@ -1,6 +1,7 @@
 """Events: what changed its state, and when. Derived by comparing verdicts; nothing reports an event by itself.
 
-The first sight of something healthy is not an event; the first sight of trouble is.
+The first sight of something healthy is not an event; the first sight of trouble is. Of pods only failing, recovering and restarting are
+events: coming and going is what pods do.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from anyconsole.model import verdicts
-from anyconsole.model.facts import Key, SessionState, SessionStatus
+from anyconsole.model.facts import Key, LinkState, SessionState, SessionStatus
 from anyconsole.model.inventory import SessionSpec
+from anyconsole.model.pod_verdict import pod_verdict
+from anyconsole.model.pods import Pod
 from anyconsole.model.store import FleetStore
 from anyconsole.model.table import UNICODE, Cell, Column, Glyphs, Level, Row, clean, clock, level_of
 from anyconsole.model.verdicts import Verdict
 from anyconsole.model.views import catchment
+from anyconsole.model.views.containers import last_end
 
 __all__ = ["EVENT_COLUMNS", "Event", "EventLog", "event_row"]
 
@@ -32,16 +36,23 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+_ON_THE_WAY = frozenset({LinkState.IDLE, LinkState.CONNECTING, LinkState.STARTING})
+
+
 class EventLog:
     """Remembers the last state of everything and turns differences into events."""
 
     def __init__(self) -> None:
         self._last: dict[Key, tuple[str, Level]] = {}
+        self._pods: dict[str, dict[Key, Pod]] = {}
 
     def observe(self, store: FleetStore, nodes: Iterable[str], now: float) -> list[Event]:
-        """Events of the given nodes and of all tenants since the last call."""
+        """Events of the given nodes and clusters and of all tenants since the last call."""
+        names = tuple(nodes)
         known = {n.name for n in store.inventory.nodes}
-        events = [event for name in nodes if name in known for event in self._node_events(store, name, now)]
+        events = [event for name in names if name in known for event in self._node_events(store, name, now)]
+        clusters = {c.name for c in store.inventory.clusters}
+        events += [event for name in names if name in clusters for event in self._cluster_events(store, name, now)]
         events.extend(self._tenant_events(store, now))
         return events
 
@@ -80,6 +91,39 @@ class EventLog:
                 yield from self._change(
                     key, "drain", words, Level.DRAINED if drained else Level.OK, status.drain_note, now
                 )
+
+    def _cluster_events(self, store: FleetStore, name: str, now: float) -> Iterator[Event]:
+        link = store.link(name)
+        if link is not None and link.state not in _ON_THE_WAY:
+            level = Level.OK if link.state is LinkState.LIVE else Level.WARN
+            yield from self._change(("cluster", name), "cluster", str(link.state), level, link.detail, now)
+        before = self._pods.get(name, {})
+        pods = self._pods[name] = {pod.key: pod for pod in store.pods(name)}
+        for key in before.keys() - pods.keys():
+            self._last.pop(key, None)
+        for key, pod in pods.items():
+            if before.get(key) is not pod:
+                yield from self._pod_events(store, pod, before.get(key), now)
+
+    def _pod_events(self, store: FleetStore, pod: Pod, before: Pod | None, now: float) -> Iterator[Event]:
+        fails = self._last.get(pod.key, ("", Level.OK))[1] is Level.CRIT
+        found = pod_verdict(store, pod, now)
+        if found.verdict in (Verdict.DOWN, Verdict.SERVING):
+            yield from self._change(pod.key, "pod", found.words, level_of(found.verdict), found.reason, now)
+            fails |= found.verdict is Verdict.DOWN
+        if before is not None and pod.uid == before.uid and pod.restarts > before.restarts and not fails:
+            last = max(pod.containers, key=lambda c: c.last_finished_at or 0.0, default=None)
+            why = f"{last.name}: {last_end(last)}" if last is not None and last_end(last) else ""
+            words = tuple(f"{count} restarts" for count in (before.restarts, pod.restarts))
+            yield Event(
+                at=now,
+                level=Level.WARN,
+                subject=pod.key,
+                what="pod",
+                before=words[0],
+                after=words[1],
+                reason=clean(why),
+            )
 
     def _tenant_events(self, store: FleetStore, now: float) -> Iterator[Event]:
         for spec in store.inventory.tenants:

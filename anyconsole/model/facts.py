@@ -13,15 +13,14 @@ from typing import ClassVar, TypeAlias
 
 import msgspec
 
+from anyconsole.model.fact import Fact, Key
 from anyconsole.model.inventory import Family
+from anyconsole.model.pods import Cluster, ClusterEvent, ClusterNode, Pod
 
 __all__ = [
     "Answer", "Beat", "Chroot", "Export", "Exported", "Fact", "Gone", "HostHealth", "InstanceStatus", "Key", "Link", "LinkState",
     "Observation", "PeerPath", "PeerRoute", "QueryRates", "SessionState", "SessionStatus", "SpeakerStatus",
 ]  # fmt: skip
-
-Key: TypeAlias = tuple[str, ...]
-"""Identity of a fact: its kind, its node, and what it is about."""
 
 
 class LinkState(StrEnum):
@@ -70,21 +69,6 @@ class Chroot(StrEnum):
     INSIDE = "inside"
     OUTSIDE = "outside"
     UNKNOWN = "unknown"
-
-
-class Fact(msgspec.Struct, frozen=True, kw_only=True):
-    """What all facts have: where it was seen, by which section, and when it was true (epoch seconds, engine's clock)."""
-
-    kind: ClassVar[str] = ""
-
-    node: str
-    section: str
-    at: float
-
-    @property
-    def key(self) -> Key:
-        """Identity: a later fact with this key replaces this one."""
-        return (self.kind, self.node)
 
 
 class Link(Fact, frozen=True, kw_only=True, tag="link"):
@@ -199,7 +183,10 @@ class Export(Fact, frozen=True, kw_only=True, tag="export"):
 
 
 class InstanceStatus(Fact, frozen=True, kw_only=True, tag="instance"):
-    """A tenant's name server process. `serials` by zone, `rss` in bytes, `uptime` in seconds; None where not known."""
+    """A tenant's name server process. `serials` by zone, `rss` in bytes, `uptime` in seconds; None where not known.
+
+    `is_ready` is what an observer beside it says, which asks it over DNS (a pod's readiness); None where there is no observer.
+    """
 
     kind: ClassVar[str] = "instance"
 
@@ -211,7 +198,8 @@ class InstanceStatus(Fact, frozen=True, kw_only=True, tag="instance"):
     uptime: float | None = None
     rss: int | None = None
     chroot: Chroot = Chroot.UNKNOWN
-    serials: dict[str, int] = {}
+    serials: dict[str, int] = msgspec.field(default_factory=dict)
+    is_ready: bool | None = None
     detail: str = ""
 
     @property
@@ -232,7 +220,7 @@ class QueryRates(Fact, frozen=True, kw_only=True, tag="rates"):
     ipv6: float | None = None
     udp: float | None = None
     tcp: float | None = None
-    rcodes: dict[str, float] = {}
+    rcodes: dict[str, float] = msgspec.field(default_factory=dict)
 
     @property
     def key(self) -> Key:
@@ -343,6 +331,10 @@ Observation: TypeAlias = (
     | Answer
     | PeerRoute
     | Capacity
+    | Cluster
+    | ClusterNode
+    | ClusterEvent
+    | Pod
 )
 
 

@@ -13,9 +13,10 @@ from typing import TypeAlias
 import msgspec
 
 __all__ = [
-    "Family", "Generator", "GuardLimits", "Host", "InstanceSpec", "Interconnect", "InterconnectKind", "Inventory", "LoadEngine", "LoadSpec",
-    "LoadTarget", "LookingGlass", "NodeSpec", "Peer", "PollSpec", "PrometheusSpec", "QueryKind", "SessionSpec", "Site", "SoftRecipe",
-    "SpeakerSpec", "SshSpec", "Stack", "TargetClass", "Tenant", "Vantage", "family_of",
+    "ClusterSpec", "Family", "Generator", "GuardLimits", "Host", "InstanceSpec", "Interconnect", "InterconnectKind", "Inventory",
+    "LoadEngine", "LoadSpec", "LoadTarget", "LookingGlass", "MonitoringPart", "NameServerKind", "NodeSpec", "Peer", "PollSpec",
+    "PrometheusSpec", "QueryKind", "SessionSpec", "Site", "SoftRecipe", "SpeakerSpec", "SshSpec", "Stack", "StackSpec", "StackTenant",
+    "TargetClass", "Tenant", "Vantage", "family_of",
 ]  # fmt: skip
 
 
@@ -55,6 +56,7 @@ class LoadEngine(StrEnum):
 
     AGENT = "agent"
     DNSPERF = "dnsperf"
+    KXDPGUN = "kxdpgun"
 
 
 class TargetClass(StrEnum):
@@ -71,6 +73,25 @@ class QueryKind(StrEnum):
     A = "A"
     AAAA = "AAAA"
     NXDOMAIN = "NXDOMAIN"
+
+
+class NameServerKind(StrEnum):
+    """The name servers that set-up can make in a cluster."""
+
+    NSD = "nsd"
+    KNOT = "knot"
+    BIND = "bind"
+
+
+class MonitoringPart(StrEnum):
+    """What set-up can make for monitoring in a cluster, each where an image is named for it."""
+
+    PROMETHEUS = "prometheus"
+    NODE_EXPORTER = "node-exporter"
+    BLACKBOX_EXPORTER = "blackbox-exporter"
+    KUBE_STATE_METRICS = "kube-state-metrics"
+    FILEBEAT = "filebeat"
+    NGINX = "nginx"
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +139,7 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One BGP session as the speaker knows it. `name` is BIRD's protocol name, or the neighbour's address for FRR and GoBGP."""
+    """One BGP session as the speaker knows it. `name` is BIRD's protocol name, or the neighbour's address for others."""
 
     name: str
     peer: str
@@ -132,22 +153,25 @@ class SessionSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpeakerSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A routing daemon. `socket` is its control socket (BIRD), vty socket (FRR) or API target (GoBGP)."""
+    """A routing daemon. `socket` is its control socket (BIRD), vty socket (FRR) or API target (GoBGP); Calico has none."""
 
     name: str
     kind: str
-    socket: str
+    socket: str = ""
     drain_file: str = ""
     log: str = ""
     sessions: tuple[SessionSpec, ...] = ()
 
 
 class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """The name server of one tenant on one node. Paths are the node's; `control` is a socket path, or host:port for BIND."""
+    """The name server of one tenant on one node. Paths are the node's; `control` is a socket path, or host:port for BIND.
+
+    In a cluster it is the tenant's pod on that node, and has no paths.
+    """
 
     tenant: str
     kind: str
-    control: str
+    control: str = ""
     chroot: str = ""
     pid_file: str = ""
     user: str = ""
@@ -156,12 +180,13 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One host of the fleet."""
+    """One host of the fleet. One in a `cluster` has no SSH link: it is known by its Kubernetes name, `address`, through the API."""
 
     name: str
     site: str
     address: str
     stack: Stack = Stack.BARE
+    cluster: str = ""
     user: str = ""
     jump: tuple[str, ...] | None = None
     speakers: tuple[SpeakerSpec, ...] = ()
@@ -211,6 +236,68 @@ class Generator(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[str, ...] = ()
     dedicated: bool = False
     interface: str = ""
+
+
+class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A Kubernetes cluster, reached by what a kubeconfig says ("" is $KUBECONFIG, else ~/.kube/config; "" is its current context).
+
+    `jump` is the chain of hosts that reaches its API server, the outermost first; none is directly. `namespaces` are those of the tenants,
+    by tenant; each has its own. `calico` is where calico-node's pods live. `prometheus` is a Service in the cluster, "NAMESPACE/NAME:PORT"
+    (port by name or number), read through the API server; `qps` is PromQL with one series per pod, which the two labels name.
+    """
+
+    name: str
+    kubeconfig: str = ""
+    context: str = ""
+    jump: tuple[str, ...] = ()
+    namespaces: dict[str, str] = {}
+    monitoring: str = "monitoring"
+    calico: str = "kube-system"
+    prometheus: str = ""
+    qps: str = ""
+    namespace_label: str = "namespace"
+    pod_label: str = "pod"
+
+
+class StackTenant(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the pods of a tenant get its zones: from its `primaries`, signed with the TSIG key in a Secret of its namespace.
+
+    The Secret has the keys `name`, `algorithm` and `secret`; "" is unsigned. Its content is never read here.
+    """
+
+    tenant: str
+    primaries: tuple[str, ...]
+    tsig_secret: str = ""
+
+
+class StackSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What set-up makes in clusters, the same in all of them. Images are references; what has none isn't made.
+
+    `images` and `exporters` are by kind of name server, the vendors' own where they publish one (NLnet Labs doesn't); `python` runs the
+    observer. `cpu` and `memory` are for one name server. `soa_lag` is seconds that a zone may be older than at its primaries before the pod
+    stops being ready, 0 is for ever. `bgp_peers`: set-up makes a BGPPeer for each session of the profile.
+    """
+
+    images: dict[NameServerKind, str] = msgspec.field(
+        default_factory=lambda: {
+            NameServerKind.KNOT: "docker.io/cznic/knot:latest",
+            NameServerKind.BIND: "docker.io/internetsystemsconsortium/bind9:9.20",
+        }
+    )
+    exporters: dict[NameServerKind, str] = msgspec.field(
+        default_factory=lambda: {NameServerKind.BIND: "quay.io/prometheuscommunity/bind-exporter:v0.8.0"}
+    )
+    python: str = "docker.io/library/python:3.13-slim"
+    monitoring: dict[MonitoringPart, str] = {}
+    cpu: str = "500m"
+    memory: str = "512Mi"
+    soa_lag: int = 86400
+    bgp_peers: bool = False
+    tenants: tuple[StackTenant, ...] = ()
+
+    def tenant(self, name: str) -> StackTenant | None:
+        """What is said of a tenant, None if nothing is."""
+        return next((tenant for tenant in self.tenants if tenant.tenant == name), None)
 
 
 Host: TypeAlias = NodeSpec | Vantage | LookingGlass | Generator
@@ -325,21 +412,27 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     sites: tuple[Site, ...] = ()
     interconnects: tuple[Interconnect, ...] = ()
     tenants: tuple[Tenant, ...] = ()
+    clusters: tuple[ClusterSpec, ...] = ()
     nodes: tuple[NodeSpec, ...] = ()
     vantages: tuple[Vantage, ...] = ()
     looking_glasses: tuple[LookingGlass, ...] = ()
     generators: tuple[Generator, ...] = ()
     load: LoadSpec = LoadSpec()
+    stack: StackSpec = StackSpec()
     prometheus: PrometheusSpec | None = None
 
     @property
     def hosts(self) -> tuple[Host, ...]:
-        """Every host with a link: nodes, vantage points, looking glasses and generators."""
-        return (*self.nodes, *self.vantages, *self.looking_glasses, *self.generators)
+        """Every host with an SSH link: nodes that are in no cluster, vantage points, looking glasses and generators."""
+        return (*(n for n in self.nodes if not n.cluster), *self.vantages, *self.looking_glasses, *self.generators)
 
     def node(self, name: str) -> NodeSpec:
         """The node called `name`. Raises KeyError."""
         return self._nodes[name]
+
+    def cluster(self, name: str) -> ClusterSpec:
+        """The cluster called `name`. Raises KeyError."""
+        return self._clusters[name]
 
     def tenant(self, name: str) -> Tenant:
         """The tenant called `name`. Raises KeyError."""
@@ -356,6 +449,10 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def _nodes(self) -> dict[str, NodeSpec]:
         return {n.name: n for n in self.nodes}
+
+    @cached_property
+    def _clusters(self) -> dict[str, ClusterSpec]:
+        return {c.name: c for c in self.clusters}
 
     @cached_property
     def _sites(self) -> dict[str, Site]:

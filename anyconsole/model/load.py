@@ -6,9 +6,9 @@ Everything is counted in the second in which the query was *sent*: whatever an a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
-from typing import Self, TypeVar
+from typing import Self, TypeAlias, TypeVar
 
 import msgspec
 
@@ -21,6 +21,7 @@ __all__ = [
     "Phase",
     "Transport",
     "Trial",
+    "Untold",
     "Verdict",
     "bin_of",
     "total",
@@ -28,6 +29,9 @@ __all__ = [
 
 BIN_RATIO = 1.03
 """Each latency bin is 3 % wider than the one before: that is the error of a percentile, whatever its size."""
+
+Untold: TypeAlias = Collection[str]
+"""Fields of `Counts` that an engine can't tell: "late", "truncated". They are 0 there, and shown and written as not known."""
 
 _Key = TypeVar("_Key", int, str)
 _LOG_RATIO = math.log(BIN_RATIO)

@@ -24,7 +24,7 @@ class LoadState(StrEnum):
 class LoadSecond(msgspec.Struct, frozen=True, kw_only=True):
     """One second of all generators, by when the query was sent. Times are seconds, None where nothing was answered.
 
-    `at` is epoch seconds of its beginning; `loss` a share of `sent` (0 to 1). `rcodes` are by number.
+    `at` is epoch seconds of its beginning; `loss` a share of `sent` (0 to 1). `rcodes` are by number. None is not known.
     """
 
     at: float
@@ -33,8 +33,8 @@ class LoadSecond(msgspec.Struct, frozen=True, kw_only=True):
     sent: int
     answered: int
     lost: int
-    late: int
-    truncated: int
+    late: int | None
+    truncated: int | None
     loss: float
     p50: float | None = None
     p95: float | None = None

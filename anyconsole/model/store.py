@@ -1,12 +1,14 @@
 """The fleet store: the one place that holds what is known, with one writer.
 
 `apply` takes what drivers emitted and returns the keys that really changed; nothing else mutates it. Engine and screen each hold one: the
-screen's is a replica fed by the engine's frames. Bounded: one fact per key, keys bounded by inventory plus a cap for what a node adds.
+screen's is a replica fed by the engine's frames. Bounded: one fact per key, keys bounded by inventory plus a cap for what a node or a
+cluster adds.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias, TypeVar
@@ -31,13 +33,17 @@ from anyconsole.model.facts import (
     SpeakerStatus,
 )
 from anyconsole.model.inventory import Inventory
+from anyconsole.model.pods import Cluster, ClusterEvent, ClusterNode, Pod
 
-__all__ = ["MAX_FACTS_PER_NODE", "SERIES_LENGTH", "ChangeSet", "FleetStore", "Update"]
+__all__ = ["MAX_FACTS_PER_CLUSTER", "MAX_FACTS_PER_NODE", "SERIES_LENGTH", "ChangeSet", "FleetStore", "Update"]
 
 Update: TypeAlias = Observation | Beat | Gone
 
 MAX_FACTS_PER_NODE = 5000
 """A node that reports more distinct things than this is lying; the surplus is dropped and counted."""
+
+MAX_FACTS_PER_CLUSTER = 20_000
+"""The same for a cluster: its pods and their events."""
 
 SERIES_LENGTH = 300
 """Samples kept per series; at one a second, five minutes."""
@@ -66,7 +72,9 @@ class FleetStore:
         self.inventory = inventory
         self.refused = 0
         self._facts: dict[Key, Observation] = {}
-        self._by_node: dict[str, set[Key]] = {}
+        self._keys: dict[str, dict[str, set[Key]]] = {}
+        self._sorted: dict[tuple[str, str], list[Key]] = {}
+        self._limits = dict.fromkeys((c.name for c in inventory.clusters), MAX_FACTS_PER_CLUSTER)
         self._fresh: dict[str, dict[str, float]] = {}
         self._series: dict[tuple[str, str], deque[float]] = {}
         self._memo: dict[tuple[str, ...], Any] = {}
@@ -85,7 +93,7 @@ class FleetStore:
                 self._fresh.setdefault(update.node, {}).update(dict.fromkeys(update.sections, update.at))
             elif isinstance(update, Gone):
                 if self._facts.pop(update.key, None) is not None:
-                    self._by_node[update.key[1]].discard(update.key)
+                    self._unlist(update.key)
                     gone.add(update.key)
                     changed.discard(update.key)
             elif self._put(update):
@@ -98,7 +106,7 @@ class FleetStore:
     def forget(self) -> ChangeSet:
         """Drop every fact and its freshness, keep the series: whoever fed this store starts anew."""
         gone = frozenset(self._facts)
-        self._facts, self._by_node, self._fresh, self._memo_at = {}, {}, {}, math.nan
+        self._facts, self._keys, self._sorted, self._fresh, self._memo_at = {}, {}, {}, {}, math.nan
         return ChangeSet(frozenset(), gone, frozenset())
 
     def clock_was_set(self, by: float) -> frozenset[str]:
@@ -112,15 +120,27 @@ class FleetStore:
         old = self._facts.get(key)
         self._freshen(fact.node, fact.section, fact.at)
         if old is None:
-            keys = self._by_node.setdefault(fact.node, set())
-            if len(keys) >= MAX_FACTS_PER_NODE:
+            by_kind = self._keys.setdefault(fact.node, {})
+            if sum(map(len, by_kind.values())) >= self._limits.get(fact.node, MAX_FACTS_PER_NODE):
                 self.refused += 1
                 return False
-            keys.add(key)
+            by_kind.setdefault(key[0], set()).add(key)
+            self._sorted.pop((fact.node, key[0]), None)
         elif msgspec.structs.replace(old, at=fact.at) == fact:
             return False
         self._facts[key] = fact
         return True
+
+    def _unlist(self, key: Key) -> None:
+        self._keys[key[1]][key[0]].discard(key)
+        self._sorted.pop((key[1], key[0]), None)
+
+    def _keys_of(self, node: str, kind: str) -> list[Key]:
+        """Keys of one kind of a node's facts in their order, sorted once until one comes or goes."""
+        found = self._sorted.get((node, kind))
+        if found is None:
+            found = self._sorted[node, kind] = sorted(self._keys.get(node, {}).get(kind, ()))
+        return found
 
     def _freshen(self, node: str, section: str, at: float) -> None:
         sections = self._fresh.setdefault(node, {})
@@ -138,11 +158,18 @@ class FleetStore:
 
     def of_node(self, node: str, kind: type[_F]) -> list[_F]:
         """All facts of one kind that one node reported, in key order."""
-        keys = sorted(k for k in self._by_node.get(node, ()) if k[0] == kind.kind)
-        return [f for f in map(self._facts.__getitem__, keys) if isinstance(f, kind)]
+        return [f for f in map(self._facts.__getitem__, self._keys_of(node, kind.kind)) if isinstance(f, kind)]
+
+    def _in_namespace(self, cluster: str, kind: type[_F], namespace: str) -> list[_F]:
+        if not namespace:
+            return self.of_node(cluster, kind)
+        keys = self._keys_of(cluster, kind.kind)
+        first = bisect_left(keys, (kind.kind, cluster, namespace))
+        last = bisect_right(keys, namespace, first, key=lambda key: key[2])
+        return [f for f in map(self._facts.__getitem__, keys[first:last]) if isinstance(f, kind)]
 
     def link(self, node: str) -> Link | None:
-        """Our connection to a node, a vantage point, a looking glass, or Prometheus."""
+        """Our connection to a node, a cluster, a vantage point, a looking glass, or Prometheus."""
         return self._typed(Link, (Link.kind, node))
 
     def host(self, node: str) -> HostHealth | None:
@@ -180,6 +207,26 @@ class FleetStore:
     def capacity(self, node: str, tenant: str) -> Capacity | None:
         """What an instance was measured to answer, None if it never was."""
         return self._typed(Capacity, (Capacity.kind, node, tenant))
+
+    def cluster(self, name: str) -> Cluster | None:
+        """A Kubernetes cluster as a whole."""
+        return self._typed(Cluster, (Cluster.kind, name))
+
+    def cluster_node(self, node: str) -> ClusterNode | None:
+        """The Node object behind a node of the profile."""
+        return self._typed(ClusterNode, (ClusterNode.kind, node))
+
+    def pod(self, cluster: str, namespace: str, name: str) -> Pod | None:
+        """One pod."""
+        return self._typed(Pod, (Pod.kind, cluster, namespace, name))
+
+    def pods(self, cluster: str, namespace: str = "") -> list[Pod]:
+        """Pods of a cluster, or of one of its namespaces, by namespace and name."""
+        return self._in_namespace(cluster, Pod, namespace)
+
+    def cluster_events(self, cluster: str, namespace: str = "") -> list[ClusterEvent]:
+        """Events of a cluster, or of one of its namespaces, by namespace and name."""
+        return self._in_namespace(cluster, ClusterEvent, namespace)
 
     def _typed(self, kind: type[_F], key: Key) -> _F | None:
         fact = self._facts.get(key)

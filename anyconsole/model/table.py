@@ -19,7 +19,8 @@ from anyconsole.model.store import FleetStore
 from anyconsole.model.verdicts import Verdict
 
 __all__ = [
-    "ASCII", "UNICODE", "Cell", "Column", "Glyphs", "Level", "Row", "Value", "View", "clean", "clock", "duration", "level_of", "number",
+    "ASCII", "UNICODE", "Cell", "Column", "Glyphs", "Level", "Row", "Value", "View", "clean", "clock", "duration", "human_duration",
+    "level_of", "number",
     "rate", "size", "verdict_cell",
 ]  # fmt: skip
 
@@ -48,12 +49,16 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
-    """A column: `id` is its name in JSON and in sorting, `width` its least width in terminal cells."""
+    """A column: `id` is its name in JSON and in sorting, `width` its least width in terminal cells.
+
+    The last one takes what is left, and others are left out where that is less than its `room`.
+    """
 
     id: str
     title: str
     width: int
     right: bool = False
+    room: int = 26
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -82,14 +87,24 @@ UNICODE = Glyphs("●", "◐", "■", "▲", "✖", "?", "·", "→", " ▁▂�
 ASCII = Glyphs("+", "~", "=", "!", "X", "?", ".", "->", " .:-=+*#@")
 
 
+def _place(key: Key) -> tuple[str, ...]:
+    return (key[1],)
+
+
 class View(msgspec.Struct, frozen=True, kw_only=True):
-    """A table over the fleet: `keys` lists the rows there are, `row` makes one; both are pure."""
+    """A table over the fleet: `keys` lists the rows there are, `row` makes one; both are pure.
+
+    Rows of most views are those of the profile. In a view of things that come and go, `listed` is the kind of fact whose keys they have.
+    `lead` are the words of the first cells that are known by the key alone.
+    """
 
     name: str
     title: str
     columns: tuple[Column, ...]
     keys: Callable[[FleetStore], list[Key]]
     row: Callable[[FleetStore, Key, float, Glyphs], Row]
+    listed: str = ""
+    lead: Callable[[Key], tuple[str, ...]] = _place
 
     def rows(self, store: FleetStore, now: float, glyphs: Glyphs = UNICODE) -> list[Row]:
         """All rows, worst first, then in the profile's order."""
@@ -191,6 +206,25 @@ def duration(seconds: float | None) -> str:
     if whole < 86400:
         return f"{whole // 3600}h{whole % 3600 // 60:02}m"
     return f"{whole // 86400}d{whole % 86400 // 3600}h"
+
+
+def human_duration(seconds: float) -> str:
+    """An age as kubectl words it (apimachinery, HumanDuration): 90s, 3m12s, 73m, 5h2m, 30h, 2d4h, 57d, 2y100d."""
+    whole = max(0, int(seconds))
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    years = days // 365
+    steps = (
+        (whole < 120, whole, "s", 0, ""),
+        (minutes < 10, minutes, "m", whole % 60, "s"),
+        (minutes < 180, minutes, "m", 0, ""),
+        (hours < 8, hours, "h", minutes % 60, "m"),
+        (hours < 48, hours, "h", 0, ""),
+        (hours < 192, days, "d", hours % 24, "h"),
+        (years < 2, days, "d", 0, ""),
+        (years < 8, years, "y", days % 365, "d"),
+    )
+    _, major, unit, minor, small = next((step for step in steps if step[0]), (True, years, "y", 0, ""))
+    return f"{major}{unit}" + (f"{minor}{small}" if minor else "")
 
 
 def clock(at: float) -> str:

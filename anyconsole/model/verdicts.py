@@ -13,6 +13,7 @@ from enum import StrEnum
 
 import msgspec
 
+from anyconsole.model.cluster_state import excluded_words, not_ready_words
 from anyconsole.model.drain_state import disabled_words, drain_words, expired_words, file_drift
 from anyconsole.model.facts import Chroot, Exported, InstanceStatus, Link, LinkState, SessionState, SpeakerStatus
 from anyconsole.model.inventory import InstanceSpec, NodeSpec, SessionSpec, SpeakerSpec, Tenant, family_of
@@ -133,10 +134,16 @@ def intended(store: FleetStore, node_name: str, speaker: str, tenant_number: int
 def answering(
     store: FleetStore, node_name: str, tenant: Tenant, addresses: Iterable[str], now: float
 ) -> tuple[bool | None, str]:
-    """Whether the instance answers, asked from its own node: (yes, no or not known, and the reason)."""
-    status = store.instance(node_name, tenant.name)
-    if status is not None and not status.running and store.is_fresh(status, now):
+    """Whether the instance answers, asked from its own node: (yes, no or not known, and the reason).
+
+    A pod that isn't ready answers nobody; where nobody asks from the node, its readiness is the answer.
+    """
+    known = store.instance(node_name, tenant.name)
+    status = known if store.is_fresh(known, now) else None
+    if status is not None and not status.running:
         return False, not_running(status)
+    if status is not None and status.is_ready is False:
+        return False, "pod is not ready" + (f": {status.detail}" if status.detail else "")
     seen = 0
     for address in addresses:
         for zone in tenant.zones:
@@ -146,7 +153,8 @@ def answering(
             seen += 1
             if not answer.good:
                 return False, f"{address} {answer.error or answer.rcode} for {zone}"
-    return (True, "") if seen else (None, "not asked yet")
+    is_ready = status is not None and status.is_ready is True
+    return (True, "") if seen or is_ready else (None, "not asked yet")
 
 
 def current_serial(store: FleetStore, zone: str, tenant: Tenant, now: float) -> int | None:
@@ -376,7 +384,9 @@ def node(store: FleetStore, spec: NodeSpec, now: float) -> NodeVerdict:
     if link.state is not LinkState.LIVE:
         unseen = seen is None and not link.error
         return say(_LINK_VERDICTS.get(link.state, Verdict.UNKNOWN if unseen else Verdict.STALE), _link_words(link))
-    reasons: list[tuple[Verdict, str]] = []
+    if spec.cluster and store.max_age("host") < age < math.inf:
+        return say(Verdict.STALE, f"nothing heard for {age:.0f} s")
+    reasons = _cluster_troubles(store, spec) if spec.cluster else []
     for speaker in spec.speakers:
         status = store.speaker(spec.name, speaker.name)
         if status is None:
@@ -403,14 +413,19 @@ def node(store: FleetStore, spec: NodeSpec, now: float) -> NodeVerdict:
             reasons.append((seen_of.verdict, f"{seen_of.tenant}: {seen_of.reason}" if seen_of.reason else ""))
     if host := store.host(spec.name):
         reasons.extend(_host_troubles(store, spec, host.addresses, host.clock_offset))
+    return say(*_sum_up(reasons, len(spec.instances)))
+
+
+def _sum_up(reasons: list[tuple[Verdict, str]], instances: int) -> tuple[Verdict, str]:
+    """The worst of what is to be said of a node with so many instances."""
     if not reasons:
-        return say(Verdict.SERVING, "")
+        return Verdict.SERVING, ""
     first = min(reasons, key=lambda r: r[0].rank)
     same = [r for r in reasons if r[0] is first[0] and r[1]]
     if first[0] in (Verdict.DRAINED, Verdict.SOFT) and any(r[0] is Verdict.SERVING for r in reasons):
-        return say(Verdict.SERVING, f"{len(same)} of {len(spec.instances)} tenants drained")
+        return Verdict.SERVING, f"{len(same)} of {instances} tenants drained"
     more = f" (+{len(same) - 1} more)" if len(same) > 1 else ""
-    return say(first[0], (same[0][1] + more) if same else "")
+    return first[0], (same[0][1] + more) if same else ""
 
 
 def _is_told(seen: InstanceVerdict, reasons: Iterable[tuple[Verdict, str]]) -> bool:
@@ -453,6 +468,21 @@ def _host_troubles(
     if abs(clock_offset) > CLOCK_TOLERANCE:
         troubles.append((Verdict.DEGRADED, f"clock is off by {clock_offset:+.1f} s"))
     return troubles
+
+
+def _cluster_troubles(store: FleetStore, spec: NodeSpec) -> list[tuple[Verdict, str]]:
+    """What is wrong with the Kubernetes node; before all others, for a node that isn't ready explains its pods."""
+    known = store.cluster_node(spec.name)
+    if known is None:
+        return [(Verdict.UNKNOWN, f"Kubernetes node {spec.address} not seen yet")]
+    troubles = [(Verdict.DOWN, not_ready_words(known)), (Verdict.DRIFT, excluded_words(store, known))]
+    if known.is_ready is None:
+        troubles.append((Verdict.STALE, "its kubelet has stopped telling of it"))
+    elif known.is_ready:
+        troubles += [(Verdict.DEGRADED, trouble) for trouble in known.troubles]
+    if known.is_cordoned:
+        troubles.append((Verdict.DEGRADED, "cordoned"))
+    return [trouble for trouble in troubles if trouble[1]]
 
 
 def tenant(store: FleetStore, tenant_spec: Tenant, now: float) -> TenantVerdict:

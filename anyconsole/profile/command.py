@@ -115,6 +115,7 @@ def _summary(inventory: Inventory) -> str:
     counts = {
         "node": len(inventory.nodes),
         "site": len(inventory.sites),
+        "cluster": len(inventory.clusters),
         "tenant": len(inventory.tenants),
         "session": sessions,
         "instance": instances,

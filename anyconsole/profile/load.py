@@ -1,7 +1,7 @@
 """Profiles: finds the TOML file that describes a fleet and turns it into an `Inventory`, or says everything that is wrong with it.
 
-What may stand in a profile is in `schema`, nodes with their templates and placeholders in `nodes`, and what must hold
-between the parts in `rules`.
+What may stand in a profile is in `schema`, nodes with their templates and placeholders in `nodes`, clusters in `clusters`, and what must
+hold between the parts in `rules`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ from anyconsole.model.inventory import (
     Tenant,
     Vantage,
 )
+from anyconsole.profile.clusters import read_cluster
 from anyconsole.profile.load_rules import check_load
 from anyconsole.profile.nodes import Known, read_nodes
 from anyconsole.profile.read import Row, build, check_keys, read_array, read_table
 from anyconsole.profile.report import Report, inside, nearest
 from anyconsole.profile.rules import SessionNumbers, check_rules
 from anyconsole.profile.schema import ARRAYS, SECTIONS, TOP_KEYS
+from anyconsole.profile.stack import check_stack, read_stack
 from anyconsole.profile.toml_text import shown
 
 __all__ = [
@@ -250,12 +252,17 @@ def _inventory(raw: dict[str, Any], path: str, report: Report) -> Inventory:
     check_keys(raw, TOP_KEYS, "", report)
     settings: dict[str, Any] = {}
     targets: list[tuple[str, LoadTarget]] = []
+    stack_tenants: list[str] = []
     for name, table in SECTIONS.items():
         if name in raw or name != "prometheus":
             row = read_table(raw.get(name, {}), table, name, report)
             if name == "load":
                 target_rows = row.values.pop("target", [])
                 targets = [(t.where, build(t, table.array("target"), LoadTarget)) for t in target_rows]
+            if name == "stack":
+                stack_tenants = [t.where for t in row.values.get("tenant", [])]
+                settings[name] = read_stack(row)
+                continue
             settings[name] = row.values if name == "profile" else build(row, table, table.struct)
     rows = {
         name: read_array(raw.get(name, []), table, name, report) for name, table in ARRAYS.items() if name != "node"
@@ -267,9 +274,12 @@ def _inventory(raw: dict[str, Any], path: str, report: Report) -> Inventory:
     vantages = [_host(row, "vantage", Vantage) for row in rows["vantage"]]
     glasses = [_host(row, "looking_glass", LookingGlass) for row in rows["looking_glass"]]
     generators = [_host(row, "generator", Generator) for row in rows["generator"]]
+    by_name = {tenant.name: tenant for tenant in tenants if tenant.name}
+    clusters = [(row.where, read_cluster(row, by_name, report)) for row in rows["cluster"]]
     known = Known(
         sites=tuple(site.name for site in sites),
-        tenants={tenant.name: tenant for tenant in tenants if tenant.name},
+        tenants=by_name,
+        clusters=tuple(cluster.name for _, cluster in clusters if cluster.name),
         peers={peer.name: peer for interconnect in interconnects for peer in interconnect.peers},
         numbers=numbers,
     )
@@ -284,6 +294,7 @@ def _inventory(raw: dict[str, Any], path: str, report: Report) -> Inventory:
         sites=tuple(sites),
         interconnects=tuple(interconnects),
         tenants=tuple(tenants),
+        clusters=tuple(cluster for _, cluster in clusters),
         nodes=tuple(node for _, node in nodes),
         vantages=tuple(vantages),
         looking_glasses=tuple(glasses),
@@ -294,6 +305,7 @@ def _inventory(raw: dict[str, Any], path: str, report: Report) -> Inventory:
         [row.where for row in rows["site"]],
         [(row.where, item) for row, item in zip(rows["interconnect"], interconnects, strict=True)],
         [(row.where, item) for row, item in zip(rows["tenant"], tenants, strict=True)],
+        clusters,
         nodes,
         [
             *((row.where, item) for row, item in zip(rows["vantage"], vantages, strict=True)),
@@ -303,6 +315,7 @@ def _inventory(raw: dict[str, Any], path: str, report: Report) -> Inventory:
         report,
     )
     check_load(inventory, [where for where, _ in targets], report)
+    check_stack(inventory, stack_tenants, report)
     return inventory
 
 

@@ -1,18 +1,18 @@
 """Nodes of a profile: templates give missing keys, placeholders are filled in, sessions and name servers get their numbers.
 
-In a node `{node}` and `{site}` are filled in, in its name servers also `{tenant}`, `{number}` (the tenant's) and `{chroot}`. `{number:02}`
-pads with zeros; `{{` and `}}` are plain braces.
+In a node `{node}` and `{site}` are filled in, in its name servers also `{tenant}`, `{number}` (the tenant's) and `{chroot}`. What is
+different for a node in a cluster is in `clusters`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import msgspec
 
 from anyconsole.model.inventory import Family, InstanceSpec, NodeSpec, Peer, SessionSpec, SpeakerSpec, Tenant
+from anyconsole.profile.clusters import CALICO, check_calico, check_calico_session, check_pod, place_in_cluster
+from anyconsole.profile.placeholders import fill
 from anyconsole.profile.read import Row, build, check_keys, read_table, table_items
 from anyconsole.profile.report import Report, element, inside, nearest
 from anyconsole.profile.rules import SessionNumbers
@@ -21,10 +21,9 @@ from anyconsole.profile.values import canonical_address
 
 __all__ = ["NAME_SERVER_KINDS", "SPEAKER_KINDS", "Known", "read_nodes"]
 
-SPEAKER_KINDS = ("bird", "frr", "gobgp")
+SPEAKER_KINDS = ("bird", "frr", "gobgp", CALICO)
 NAME_SERVER_KINDS = ("nsd", "knot", "bind")
 
-_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _NOT_FILLED = frozenset({"name", "site", "stack", "template", "name_server"})
 _NOT_INHERITED = frozenset({"name", "site", "template"})
 _OF_ONE_NAME_SERVER = ("control", "pid_file")
@@ -37,6 +36,7 @@ class Known(msgspec.Struct, frozen=True):
 
     sites: tuple[str, ...]
     tenants: Mapping[str, Tenant]
+    clusters: tuple[str, ...]
     peers: Mapping[str, Peer]
     numbers: SessionNumbers
 
@@ -95,34 +95,63 @@ def _read_node(where: str, raw: Raw, template: tuple[Raw, str], known: Known, re
     site = row.values.get("site", "")
     if "site" in row.values and site not in known.sites:
         report.add(inside(where, "site"), f"there is no such site, {nearest(site, known.sites)}", site)
+    in_cluster = filled.get("cluster", inherited.get("cluster", "")) != ""
+    if in_cluster:
+        place_in_cluster(
+            row,
+            names["name"],
+            lambda key: inside(where if key in raw else template[1] or where, key),
+            known.clusters,
+            report,
+        )
     source, at = (raw, where) if "name_server" in raw else template
-    instances = _read_name_servers(source.get("name_server", []), inside(at, "name_server"), values, known, report)
-    speakers = _read_speakers(row.values.pop("speaker", []), known, report)
+    instances = _read_name_servers(
+        source.get("name_server", []), inside(at, "name_server"), values, known, report, in_cluster=in_cluster
+    )
+    speakers = _read_speakers(row.values.pop("speaker", []), known, report, in_cluster=in_cluster)
     address = row.values.pop("address", names["name"])
     row.values.pop("template", None)
     return build(row, NODE, NodeSpec, address=address, speakers=speakers, instances=instances)
 
 
+def _fill_table(raw: Raw, values: Raw, where: str, report: Report) -> dict[str, object]:
+    return {k: v if k in _NOT_FILLED else fill(v, values, inside(where, k), report) for k, v in raw.items()}
+
+
 # Speakers
 
 
-def _read_speakers(rows: list[Row], known: Known, report: Report) -> tuple[SpeakerSpec, ...]:
+def _read_speakers(rows: list[Row], known: Known, report: Report, *, in_cluster: bool) -> tuple[SpeakerSpec, ...]:
     table = NODE.array("speaker")
-    speakers = []
+    speakers: list[SpeakerSpec] = []
     seen: set[str] = set()
     for row in rows:
         kind = row.values.get("kind", "")
-        _check_kind(kind, SPEAKER_KINDS, "anyconsole.speakers", row.where, report)
+        if in_cluster:
+            check_calico(row, report)
+        else:
+            _check_daemon(kind, row, report)
         name = row.values.pop("name", kind)
-        if name in seen:
+        if in_cluster and speakers:
+            report.add(row.where, "a node in a cluster has one speaker")
+        elif name in seen:
             report.add(inside(row.where, "name"), "two speakers of a node have this name", name)
         seen.add(name)
-        sessions = _read_sessions(row.values.pop("session", []), known, report)
+        sessions = _read_sessions(row.values.pop("session", []), known, report, is_calico=kind == CALICO)
         speakers.append(build(row, table, SpeakerSpec, name=name, sessions=sessions))
     return tuple(speakers)
 
 
-def _read_sessions(rows: list[Row], known: Known, report: Report) -> tuple[SessionSpec, ...]:
+def _check_daemon(kind: str, row: Row, report: Report) -> None:
+    if kind == CALICO:
+        report.add(inside(row.where, "kind"), "is only on nodes that are in a `cluster`", kind)
+        return
+    _check_kind(kind, SPEAKER_KINDS, "anyconsole.speakers", row.where, report)
+    if "socket" not in row.values:
+        report.add(inside(row.where, "socket"), "is missing")
+
+
+def _read_sessions(rows: list[Row], known: Known, report: Report, *, is_calico: bool) -> tuple[SessionSpec, ...]:
     table = NODE.array("speaker").array("session")
     sessions: list[SessionSpec] = []
     for row in rows:
@@ -134,6 +163,8 @@ def _read_sessions(rows: list[Row], known: Known, report: Report) -> tuple[Sessi
         if session.peer not in known.peers or not {"name", "family"} <= row.values.keys():
             continue
         name, family = _canonical(session.name), session.family
+        if is_calico:
+            check_calico_session(row.where, name, family, known.peers[session.peer], report)
         number = _session_number(row, known.peers[session.peer], family, known, report)
         for other in sessions:
             if other.name == name and other.family is family:
@@ -172,7 +203,9 @@ def _canonical(name: str) -> str:
 # Name servers
 
 
-def _read_name_servers(raw: object, where: str, values: Raw, known: Known, report: Report) -> tuple[InstanceSpec, ...]:
+def _read_name_servers(
+    raw: object, where: str, values: Raw, known: Known, report: Report, *, in_cluster: bool
+) -> tuple[InstanceSpec, ...]:
     instances: list[InstanceSpec] = []
     for at, item in table_items(raw, where, report):
         tenants = _tenants_of(item, at, known, report)
@@ -181,6 +214,10 @@ def _read_name_servers(raw: object, where: str, values: Raw, known: Known, repor
             placeholders = {**values, "tenant": tenant.name, "number": tenant.number}
             filled = _fill_name_server(item, placeholders, at, report)
             row = read_table(filled, NAME_SERVER, at, report, skip=["tenants"])
+            if in_cluster:
+                check_pod(row, report)
+            elif "control" not in row.values:
+                report.add(inside(at, "control"), "is missing")
             instance = build(row, NAME_SERVER, InstanceSpec, tenant=tenant.name)
             if not tenants:
                 _check_kind(instance.kind, NAME_SERVER_KINDS, "anyconsole.nameservers", at, report)
@@ -207,11 +244,11 @@ def _tenants_of(raw: Raw, where: str, known: Known, report: Report) -> list[Tena
 
 
 def _fill_name_server(raw: Raw, placeholders: Raw, where: str, report: Report) -> Raw:
-    chroot = _fill(raw.get("chroot", ""), placeholders, inside(where, "chroot"), report)
+    chroot = fill(raw.get("chroot", ""), placeholders, inside(where, "chroot"), report)
     # A chroot that is no text is reported by the schema; a stand-in lets the paths in it be checked.
     within = {**placeholders, "chroot": chroot if isinstance(chroot, str) else f"/{placeholders['tenant']}"}
     others = {key: value for key, value in raw.items() if key not in {"chroot", "tenants"}}
-    filled = {key: _fill(value, within, inside(where, key), report) for key, value in others.items()}
+    filled = {key: fill(value, within, inside(where, key), report) for key, value in others.items()}
     return {**filled, "chroot": chroot} if "chroot" in raw else filled
 
 
@@ -237,45 +274,3 @@ def _check_kind(kind: str, built_in: tuple[str, ...], group: str, where: str, re
     kinds = sorted({*built_in, *entry_points(group=group).names})
     if kind not in kinds:
         report.add(inside(where, "kind"), f"there is no driver for it, {nearest(kind, kinds)}", kind)
-
-
-# Placeholders
-
-
-def _fill_table(raw: Raw, values: Raw, where: str, report: Report) -> dict[str, object]:
-    return {k: v if k in _NOT_FILLED else _fill(v, values, inside(where, k), report) for k, v in raw.items()}
-
-
-def _fill(raw: object, values: Raw, where: str, report: Report) -> Any:  # noqa: ANN401 - the type of `raw`
-    """`raw` with the placeholders in all its strings filled in."""
-    if isinstance(raw, str):
-        return _fill_text(raw, values, where, report)
-    if isinstance(raw, dict):
-        return {key: _fill(value, values, inside(where, key), report) for key, value in raw.items()}
-    if isinstance(raw, list):
-        return [_fill(item, values, at, report) for at, item in _items(raw, where)]
-    return raw
-
-
-def _items(raw: list[Any], where: str) -> Iterator[tuple[str, Any]]:
-    for index, item in enumerate(raw):
-        yield element(where, index, item.get("name") if isinstance(item, dict) else None), item
-
-
-def _fill_text(text: str, values: Raw, where: str, report: Report) -> str:
-    def replacement(match: re.Match[str]) -> str:
-        found = match.group()
-        if found in {"{{", "}}"}:
-            return found[0]
-        name, _, width = (match.group(1) or "").partition(":")
-        if match.group(1) is None:
-            report.add(where, "has a single brace: write {{ or }} for a plain one", text)
-        elif name not in values:
-            report.add(where, f'unknown placeholder "{{{name}}}", {nearest(name, values)}', text)
-        elif width and not (isinstance(values[name], int) and re.fullmatch(r"0?[1-9]", width)):
-            report.add(where, f'unknown format "{found}": only numbers have one, like {{number:02}}', text)
-        else:
-            return f"{values[name]:{width}}"
-        return found
-
-    return _PLACEHOLDER.sub(replacement, text) if "{" in text or "}" in text else text

@@ -17,6 +17,7 @@ _FIELDS = {
     "site": "sites",
     "interconnect": "interconnects",
     "tenant": "tenants",
+    "cluster": "clusters",
     "node": "nodes",
     "vantage": "vantages",
     "looking_glass": "looking_glasses",

@@ -142,13 +142,16 @@ def _read(raw: object, kind: Any, key: Key, where: str, report: Report) -> objec
 def _read_dict(raw: object, kind: Any, key: Key, where: str, report: Report) -> object:  # noqa: ANN401
     key_kind, value_kind = get_args(kind)
     if not isinstance(raw, dict):
-        report.add(where, f"expected a table of {', '.join(key_kind)}", raw)
+        expected = "a table, { NAME = ... }" if key_kind is str else f"a table of {', '.join(key_kind)}"
+        report.add(where, f"expected {expected}", raw)
         return _BROKEN
-    check_keys(raw, list(key_kind), where, report)
+    # Names that the profile itself gives are looked up by who knows them.
+    valid = list(raw if key_kind is str else key_kind)
+    check_keys(raw, valid, where, report)
     values = {
         key_kind(name): _read(item, value_kind, key, inside(where, name), report)
         for name, item in raw.items()
-        if name in list(key_kind)
+        if name in valid
     }
     return {name: value for name, value in values.items() if value is not _BROKEN}
 

@@ -7,11 +7,13 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TypeVar
 
 from anyconsole.model.inventory import (
+    ClusterSpec,
     Family,
     Generator,
     Host,
     Interconnect,
     Inventory,
+    LoadEngine,
     LookingGlass,
     NodeSpec,
     SoftRecipe,
@@ -46,6 +48,7 @@ def check_rules(
     sites: list[str],
     interconnects: list[Placed[Interconnect]],
     tenants: list[Placed[Tenant]],
+    clusters: list[Placed[ClusterSpec]],
     nodes: list[Placed[NodeSpec]],
     others: list[Placed[Vantage | LookingGlass | Generator]],
     report: Report,
@@ -57,6 +60,7 @@ def check_rules(
         sites: Key paths of the inventory's sites.
         interconnects: Interconnects with their key paths.
         tenants: Tenants with their key paths.
+        clusters: Clusters with their key paths.
         nodes: Nodes with their key paths.
         others: Hosts that are no nodes, with their key paths.
         report: Takes what is wrong.
@@ -69,9 +73,14 @@ def check_rules(
     vantages: list[Placed[Host]] = [(where, host) for where, host in others if isinstance(host, Vantage)]
     glasses = [(where, host) for where, host in others if isinstance(host, LookingGlass)]
     generators = [(where, host) for where, host in others if isinstance(host, Generator)]
-    hosts: list[Placed[Host]] = [*nodes, *others]
-    unique(hosts, "name", lambda host: host.name, report)
-    unique([*nodes, *vantages], "address", lambda host: host.address, report)
+    on_ssh = [(where, node) for where, node in nodes if not node.cluster]
+    hosts: list[Placed[Host]] = [*on_ssh, *others]
+    unique([*nodes, *others, *clusters], "name", lambda one: one.name, report)
+    unique([*on_ssh, *vantages], "address", lambda host: host.address, report)
+    for _, cluster in clusters:
+        # Clusters may have nodes of the same names.
+        own = [(where, node) for where, node in nodes if cluster.name and node.cluster == cluster.name]
+        unique(own, "address", lambda node: node.address, report)
     # A generator may share its host with a vantage point, but two generators would only take each other's cores.
     unique(generators, "address", lambda generator: generator.address, report)
     _check_looking_glasses(inventory, glasses, report)
@@ -80,7 +89,7 @@ def check_rules(
     for where, tenant in tenants:
         _check_addresses(where, tenant, len(inventory.sites), report)
     _check_overlaps(tenants, report)
-    _check_jumps(inventory, hosts, report)
+    _check_jumps(inventory, hosts, clusters, report)
     _check_limits(inventory, report)
     if not nodes:
         report.add("node", "is missing: a profile needs at least one [[node]]")
@@ -147,6 +156,9 @@ def _check_looking_glasses(inventory: Inventory, glasses: list[Placed[LookingGla
 def _check_generators(inventory: Inventory, generators: list[Placed[Generator]], report: Report) -> None:
     """Queries never come from an address that is somebody's service."""
     for where, generator in generators:
+        if generator.engine is LoadEngine.KXDPGUN and not generator.dedicated:
+            problem = "takes a network interface away from the host: set dedicated = true and interface if it has nothing else to do"
+            report.add(inside(where, "engine"), problem, generator.engine)
         if generator.dedicated and not generator.interface:
             report.add(inside(where, "interface"), "is missing: dedicated = true gives kxdpgun a network interface")
         sources = [(element(inside(where, "sources"), i), source) for i, source in enumerate(generator.sources)]
@@ -203,21 +215,23 @@ def _check_overlaps(tenants: list[Placed[Tenant]], report: Report) -> None:
         around.append((network, owner, where))
 
 
-def _check_jumps(inventory: Inventory, hosts: list[Placed[Host]], report: Report) -> None:
+def _check_jumps(
+    inventory: Inventory, hosts: list[Placed[Host]], clusters: list[Placed[ClusterSpec]], report: Report
+) -> None:
     default = inventory.ssh.jump
     for index, name in enumerate(default):
         if name in default[:index]:
             report.add(element(inside("ssh", "jump"), index), "is twice in the chain", name)
     chains = {host.name: default if host.jump is None else host.jump for _, host in hosts}
+    for where, end in [*hosts, *clusters]:
+        if end.jump and len(set(end.jump)) < len(end.jump):
+            report.add(inside(where, "jump"), "has a host twice in the chain", end.jump)
     for where, host in hosts:
-        at = inside(where, "jump")
-        if host.jump and len(set(host.jump)) < len(host.jump):
-            report.add(at, "has a host twice in the chain", host.jump)
         if loop := jump_loop(host.name, chains):
             problem = (
                 f"jumps in a circle ({' -> '.join(loop)}): `jump = []` on the jump host makes it be reached directly"
             )
-            report.add(at, problem, chains[host.name])
+            report.add(inside(where, "jump"), problem, chains[host.name])
 
 
 def _check_limits(inventory: Inventory, report: Report) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final, get_type_hints
 import msgspec
 
 from anyconsole.model.inventory import (
+    ClusterSpec,
     Generator,
     GuardLimits,
     InstanceSpec,
@@ -27,6 +28,8 @@ from anyconsole.model.inventory import (
     Site,
     SpeakerSpec,
     SshSpec,
+    StackSpec,
+    StackTenant,
     Tenant,
     Vantage,
 )  # fmt: skip
@@ -133,6 +136,14 @@ _TARGET: Final = _table(
         "identity": values.identity,
     },
 )
+_STACK_TENANT: Final = _table(
+    StackTenant,
+    {
+        "tenant": values.plain_name,
+        "primaries": values.unicast_address,
+        "tsig_secret": values.or_empty(values.kube_object),
+    },
+)
 NAME_SERVER: Final = _table(
     InstanceSpec,
     {"kind": values.plain_name, "control": values.end_point, "user": values.or_empty(values.login)}
@@ -147,6 +158,7 @@ NODE: Final = _table(
         "address": values.host_name,
         "user": values.or_empty(values.login),
         "jump": values.host_name,
+        "cluster": values.or_empty(values.plain_name),
     },
     optional=["address"],
     arrays={"speakers": ("speaker", _SPEAKER), "instances": ("name_server", NAME_SERVER)},
@@ -195,6 +207,12 @@ SECTIONS: Final = {
         },
         arrays={"targets": ("target", _TARGET)},
     ),
+    "stack": _table(
+        StackSpec,
+        dict.fromkeys(["images", "exporters", "python", "monitoring"], values.image)
+        | {"cpu": values.cpu, "memory": values.memory, "soa_lag": values.lag},
+        arrays={"tenants": ("tenant", _STACK_TENANT)},
+    ),
     "prometheus": _table(
         PrometheusSpec,
         {
@@ -221,6 +239,22 @@ ARRAYS: Final = {
             "zones": values.zone_name,
             "min_sites": values.count,
         },
+    ),
+    "cluster": _table(
+        ClusterSpec,
+        {
+            "name": values.plain_name,
+            "kubeconfig": values.or_empty(values.local_path),
+            "context": values.or_empty(values.context),
+            "jump": values.host_name,
+            "namespaces": values.namespace,
+            "monitoring": values.namespace,
+            "calico": values.namespace,
+            "prometheus": values.or_empty(values.cluster_service),
+            "namespace_label": values.plain_name,
+            "pod_label": values.plain_name,
+        },
+        extra={"namespace": str},
     ),
     "node": NODE,
     "vantage": _table(

@@ -13,10 +13,11 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 __all__ = [
-    "Check", "answer_timeout", "as_number", "canonical_address", "colour", "community", "count", "dns_seconds", "duration", "end_point",
-    "glass_kind", "hold", "host_name", "identity", "interface", "local_path", "login", "loss_ratio", "milliseconds", "node_path",
-    "non_empty", "number", "or_empty", "plain_name", "prefix", "processes", "rate", "seconds", "session_name", "share", "title",
-    "unicast_address", "url", "width", "zone_name",
+    "Check", "answer_timeout", "as_number", "canonical_address", "cluster_service", "colour", "community", "context", "count",
+    "cpu", "dns_seconds", "duration", "end_point", "glass_kind", "hold", "host_name", "identity", "image", "interface", "kube_node",
+    "kube_object", "lag", "local_path", "login", "loss_ratio", "memory", "milliseconds", "namespace", "node_path", "non_empty", "number",
+    "or_empty", "plain_name", "prefix", "processes", "rate", "seconds", "session_name", "share", "title", "unicast_address", "url",
+    "width", "zone_name",
 ]  # fmt: skip
 
 Check = Callable[[Any], Any]
@@ -86,6 +87,30 @@ identity: Final = _matching(
     r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}", "expected an NSID as the name server tells it, in plain letters"
 )
 count: Final = _within(0, 65535, "expected a whole number from 0 to 65535")
+context: Final = _matching(
+    r"[A-Za-z0-9_][A-Za-z0-9_.:@/+-]{0,254}", 'expected the name of a context in the kubeconfig, like "admin@k3s"'
+)
+
+_LABEL: Final = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+namespace: Final = _matching(
+    _LABEL,
+    "expected a Kubernetes namespace: lower-case letters, digits and - (not first, not last), at most 63 characters",
+)
+kube_node: Final = _matching(
+    r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*",
+    "expected the name of a Kubernetes node: lower-case letters, digits, - and . between them, at most 253 characters",
+)
+
+kube_object: Final = _matching(
+    r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*",
+    "expected the name of a Kubernetes object: lower-case letters, digits, - and . between them, at most 253 characters",
+)
+image: Final = _matching(
+    r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,254}", 'expected the reference of an image, like "registry.example.net/nsd:4.12.0"'
+)
+cpu: Final = _matching(r"[1-9][0-9]{0,3}|[1-9][0-9]{0,5}m", 'expected cores like "2" or thousandths of one like "500m"')
+memory: Final = _matching(r"[1-9][0-9]{0,6}(?:Mi|Gi)", 'expected memory like "512Mi" or "2Gi"')
+lag: Final = _within(0, 31_536_000, "expected whole seconds from 0 (for ever) to 31536000")
 
 
 def as_number(value: int) -> int:
@@ -184,6 +209,16 @@ def url(value: str) -> str:
         valid = False
     if not valid or re.search(r"\s", value):
         raise ValueError(expected)
+    return value
+
+
+def cluster_service(value: str) -> str:
+    """A port of a Service in a cluster."""
+    match = re.fullmatch(f"{_LABEL}/{_LABEL}:({_LABEL})", value)
+    if not match or (match[1].isdigit() and not 0 < int(match[1]) < 65536):
+        raise ValueError(
+            'expected NAMESPACE/SERVICE:PORT, its port by name or number, like "monitoring/prometheus:9090"'
+        )
     return value
 
 

@@ -115,11 +115,18 @@ ACTIONS: tuple[Action, ...] = (
     _pane("1", "fleet", "All nodes, the worst first: the home pane."),
     _pane("2", "tenants", "What each tenant gets from the whole fleet; m shows which node answers each vantage point."),
     _pane("3", "bgp", "Sessions, with a column per tenant: who is told what; m lists every announcement.", "BGP"),
-    _pane("4", "health", "Every name server instance with its chroot, zones and answers."),
+    _pane("4", "health", "Every name server instance with chroot, zones and answers; m: pods, monitoring."),
     _pane("5", "qps", "Queries per second, as charts and per instance; m changes the charts.", "QPS"),
     _pane("6", "load", "The load test that runs, live; without one the results of all, newest first.", "Load tests"),
     _pane("7", "events", "What changed its state, newest first; enter goes to what it is about."),
     _pane("8", "journal", "Every change that was begun from here, newest first; enter shows its report."),
+    *(
+        Action(id=f"pane_{name}", title=name.capitalize(), explain=explain, group=Group.PANES, act=f"pane('{name}')", command=name)
+        for name, explain in (
+            ("pods", "The pods of all clusters, the worst first; enter shows the containers and events of one."),
+            ("monitoring", "What watches the clusters: Prometheus, exporters and log shippers, one row each."),
+        )
+    ),
     Action(
         id="node", title="Go to node", explain="Instances and sessions of one node.", group=Group.PANES, act="command('node ')",
         command="node", argument="node",
@@ -176,14 +183,16 @@ ACTIONS: tuple[Action, ...] = (
         keys=("d",), command="describe", hint=4,
     ),
     Action(
-        id="raw", title="Raw", explain="What the daemon itself last said, unparsed.", group=Group.LOOK, act="raw", keys=("y",),
-        command="raw", hint=5,
+        id="raw", title="Raw", explain="What the daemon itself last said, unparsed; the YAML of a pod.", group=Group.LOOK, act="raw",
+        keys=("y",), command="raw", hint=5,
     ),
     Action(
-        id="logs", title="Logs", explain="Follow its log on the node.", group=Group.LOOK, act="logs", keys=("l",), command="logs", hint=6,
+        id="logs", title="Logs", explain="Follow its log: a file on the node, or a container's.", group=Group.LOOK,
+        act="logs", keys=("l",), command="logs", hint=6,
     ),
     Action(
-        id="shell", title="Shell", explain="Your own ssh to the node; the console waits behind it.", group=Group.LOOK, act="shell",
+        id="shell", title="Shell", explain="Your own ssh to the node, or a shell in the container; the console waits behind it.",
+        group=Group.LOOK, act="shell",
         keys=("s",), command="shell", hint=7,
     ),
     Action(
@@ -199,8 +208,8 @@ ACTIONS: tuple[Action, ...] = (
         act="copy_json", keys=("C",), command="copy-json",
     ),
     Action(
-        id="other_view", title="Other view", explain="The pane's other half: announcements, catchment, other charts.", group=Group.VIEW,
-        act="other_view", keys=("m",), command="toggle", hint=8,
+        id="other_view", title="Other view", explain="The pane's other half: announcements, catchment, pods, other charts.",
+        group=Group.VIEW, act="other_view", keys=("m",), command="toggle", hint=8,
     ),
     Action(
         id="filter", title="Filter", explain="Only rows that contain this; a regular expression works, a leading ! inverts.",
@@ -303,11 +312,11 @@ ACTIONS: tuple[Action, ...] = (
         act="copy_text", keys=("c",), contexts=_TEXT, hint=9,
     ),
     Action(
-        id="source_next", title="Next source", explain="The next section or log of the node.", group=Group.LOOK, act="source(1)",
+        id="source_next", title="Next source", explain="The next section, log or container.", group=Group.LOOK, act="source(1)",
         keys=("right_square_bracket", "tab"), contexts=(Context.SOURCES,), hint=4,
     ),
     Action(
-        id="source_previous", title="Previous source", explain="The section or log before.", group=Group.LOOK, act="source(-1)",
+        id="source_previous", title="Previous source", explain="The section, log or container before.", group=Group.LOOK, act="source(-1)",
         keys=("left_square_bracket", "shift+tab"), contexts=(Context.SOURCES,), hint=5,
     ),
     Action(
@@ -316,7 +325,12 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         id="log_pause", title="Pause", explain="Hold the log still; lines keep coming in.", group=Group.LOOK, act="pause",
-        keys=("Z", "p"), contexts=(Context.LOG,), hint=7,
+        keys=("Z",), contexts=(Context.LOG,), hint=8,
+    ),
+    Action(
+        id="log_previous", title="Previous run", group=Group.LOOK,
+        explain="What the container said before it was last restarted; again, and what it says now.",
+        act="previous", keys=("p",), contexts=(Context.LOG,), hint=7,
     ),
     Action(
         id="prompt_leave", title="Leave", explain="Leave the line as if it had not been opened.", group=Group.CONSOLE,

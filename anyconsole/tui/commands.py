@@ -33,6 +33,7 @@ _ALIASES = {
     "nodes": "fleet",
     "sessions": "bgp",
     "instances": "health",
+    "po": "pods",
     "loadtests": "load",
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeGuard
 
 from anyconsole.model import verdicts
 from anyconsole.model.facts import (
@@ -22,8 +21,11 @@ from anyconsole.model.facts import (
     SpeakerStatus,
 )
 from anyconsole.model.inventory import Inventory, SessionSpec, family_of
+from anyconsole.model.pods import Cluster, ClusterEvent, ClusterNode, Container, ContainerState, Permission, Pod
 from anyconsole.model.store import FleetStore
-from anyconsole.model.table import Glyphs, Level, View, clean, clock, duration, size
+from anyconsole.model.table import Glyphs, Level, View, clean, clock, duration, human_duration, size
+from anyconsole.model.views.containers import last_end
+from anyconsole.tui.pod_sources import pods_behind
 from anyconsole.tui.scope import Scope, scope_of
 from anyconsole.tui.widgets.text_view import Line
 
@@ -32,6 +34,7 @@ __all__ = ["describe", "facts_about"]
 _KINDS = (
     Link,
     HostHealth,
+    ClusterNode,
     SpeakerStatus,
     SessionStatus,
     InstanceStatus,
@@ -45,6 +48,8 @@ _OMITTED = frozenset({"node", "section", "at"})
 _SIZES = frozenset({"mem_total", "mem_available", "rss"})
 _SPANS = frozenset({"uptime"})
 _TIMES = frozenset({"since", "retry_at", "measured_at"})
+_AGES = frozenset({"created_at", "restarted_at", "last_at"})
+"""Times of which only the distance to now says something: they are days ago."""
 
 
 def describe(store: FleetStore, view: View | None, key: Key, now: float, glyphs: Glyphs) -> list[Line]:
@@ -76,6 +81,9 @@ def facts_about(store: FleetStore, key: Key) -> Iterator[Observation]:
             yield answer
         return
     scope = scope_of(inventory, key)
+    if scope.cluster:
+        yield from _facts_in_cluster(store, key, scope)
+        return
     askers = [scope.node] if scope.node else [*(n.name for n in inventory.nodes), *(v.name for v in inventory.vantages)]
     askers += [glass.name for glass in inventory.looking_glasses if glass.peer in _peers_of(inventory, scope)]
     for asker in askers:
@@ -83,11 +91,26 @@ def facts_about(store: FleetStore, key: Key) -> Iterator[Observation]:
             for fact in store.of_node(asker, kind):
                 if _is_about(inventory, fact, scope):
                     yield fact
+    if key[0] == "instance":
+        yield from pods_behind(store, key)
+
+
+def _facts_in_cluster(store: FleetStore, key: Key, scope: Scope) -> Iterator[Observation]:
+    """A pod, or the pods of a component, with their events; else the cluster itself."""
+    pods = pods_behind(store, key)
+    if key[0] == ClusterEvent.kind and isinstance(event := store.get(key), ClusterEvent):
+        yield event
+    elif not pods:
+        yield from (f for f in (store.link(scope.cluster), store.cluster(scope.cluster)) if f is not None)
+    yield from pods
+    about = {(pod.namespace, f"Pod/{pod.name}") for pod in pods}
+    events = [e for e in store.cluster_events(scope.cluster, scope.namespace) if (e.namespace, e.about) in about]
+    yield from sorted((e for e in events if e.key != key), key=lambda e: -e.last_at)
 
 
 def _is_about(inventory: Inventory, fact: Observation, scope: Scope) -> bool:
     match fact:
-        case Link() | HostHealth():
+        case Link() | HostHealth() | ClusterNode():
             return not scope.tenant and not scope.session
         case SpeakerStatus(node=node, speaker=speaker):
             if scope.session:
@@ -109,6 +132,8 @@ def _is_about(inventory: Inventory, fact: Observation, scope: Scope) -> bool:
             if scope.session:
                 return session == scope.session
             return not scope.tenant or (bool(scope.node) and prefix in inventory.tenant(scope.tenant).prefixes)
+        case Pod() | Cluster() | ClusterEvent():
+            return False  # they are under a cluster's name, and no asker is one
 
 
 def _peers_of(inventory: Inventory, scope: Scope) -> set[str]:
@@ -160,14 +185,40 @@ def _fact_lines(store: FleetStore, fact: Observation, now: float) -> list[Line]:
         value = getattr(fact, name)
         if name in _OMITTED or value in ("", None, (), {}) or (isinstance(value, str) and value in about):
             continue
-        texts = list(map(str, value)) if _holds_paths(value) else [_words(name, value)]
+        if name in _AGES and isinstance(value, float):
+            texts = [f"{human_duration(now - value)} ago ({clock(value)} UTC)"]
+        else:
+            texts = _items(value, now) or [_words(name, value)]
         level = Level.NONE if fresh else Level.STALE
         lines += [Line(f"  {name.replace('_', ' '):<18}{clean(text)}", level) for text in texts]
     return [*lines, Line("")]
 
 
-def _holds_paths(value: object) -> TypeGuard[tuple[PeerPath, ...]]:
-    return isinstance(value, tuple) and all(isinstance(item, PeerPath) for item in value)
+def _items(value: object, now: float) -> list[str]:
+    """A line per item of a tuple of things that have several parts; none for all else."""
+    if not isinstance(value, tuple):
+        return []
+    return [
+        _container_words(item, now) if isinstance(item, Container) else str(item)
+        for item in value
+        if isinstance(item, Container | PeerPath | Permission)
+    ]
+
+
+def _container_words(container: Container, now: float) -> str:
+    kind = "sidecar" if container.sidecar else "init" if container.init else ""
+    state = " ".join(filter(None, (str(container.state), container.reason)))
+    if container.exit_code is not None:
+        state += f" ({container.exit_code})"
+    began = container.started_at if container.state is ContainerState.RUNNING else None
+    since = f"for {human_duration(now - began)}" if began is not None else ""
+    ready = "" if container.init and not container.sidecar else "ready" if container.ready else "not ready"
+    restarts = f"{container.restarts} restarts" if container.restarts else ""
+    ended = f"last ended {last_end(container)}" if last_end(container) else ""
+    if ended and container.last_finished_at is not None:
+        ended += f" {human_duration(now - container.last_finished_at)} ago"
+    words = (f"{state} {since}".strip(), ready, restarts, ended, container.message, container.image)
+    return f"{container.name}{f' ({kind})' if kind else ''}: {', '.join(filter(None, words))}"
 
 
 def _words(name: str, value: object) -> str:

@@ -40,12 +40,14 @@ class FleetClient(Protocol):
     async def ask(self, op: str, **args: str) -> str:
         """Ask the engine. Raises AnyconsoleError.
 
-        Of a node: raw (node, section), poke (node), shell (node). Of changes: plan (action, request), start (plan, overrides),
-        cancel (run), answer (run, question, answer), adjust (run, factor), arm (seconds), journal (change), acknowledge (change).
+        Of a node: raw (node, section), poke (node), shell (node). Of a cluster `node` is its name, and section and path are
+        "pod/NAMESPACE/NAME" and "pod/NAMESPACE/NAME/CONTAINER": raw (node, section), poke (node), shell (node, path).
+        Of changes: plan (action, request), start (plan, overrides), cancel (run), answer (run, question, answer), adjust (run, factor),
+        arm (seconds), journal (change), acknowledge (change).
         """
 
     def follow(self, op: str, **args: str) -> AsyncIterator[str]:
-        """Pieces of a stream: log (node, path). Raises EngineError."""
+        """Pieces of a stream: log (node, path), of a container with previous="true" that of its run before. Raises EngineError."""
 
     async def close(self) -> None:
         """End whatever `run` started."""

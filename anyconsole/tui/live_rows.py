@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Collection, Sequence
 
 from anyconsole.model.events import Event
-from anyconsole.model.facts import InstanceStatus, Key
+from anyconsole.model.facts import InstanceStatus, Key, Link
+from anyconsole.model.pods import Cluster
 from anyconsole.model.store import ChangeSet, FleetStore
 from anyconsole.model.table import Cell, Column, Glyphs, Level, Row, View
 from anyconsole.model.verdicts import Verdict
-from anyconsole.tui.scope import Scope, scope_of
+from anyconsole.tui.scope import Scope, is_within
 from anyconsole.tui.widgets.cells import Cell as TableCell
 from anyconsole.tui.widgets.cells import Level as TableLevel
 from anyconsole.tui.widgets.cells import Row as TableRow
@@ -32,6 +33,9 @@ _HURRY = 3
 """How many times the budget is spent while there are rows of which only the name is known."""
 
 _UNMADE_RANK = 1000
+
+_OF_ALL = frozenset({Link.kind, Cluster.kind})
+"""Facts that change every row of their place, in a view of things that come and go."""
 
 _WARNINGS = frozenset({Level.WARN, Level.CRIT})
 _TROUBLE = _WARNINGS | {Level.STALE}
@@ -77,13 +81,14 @@ class LiveRows:
         self._round: deque[Key] = deque()
         self._unmade = 0
         self._rest_until = 0.0
+        self._is_unlisted = False
 
     def load(self, now: float) -> None:
         """Make all rows anew; in a large fleet most of them are only named at first, and are made with the next frames."""
-        inventory = self._store.inventory
-        keys = [k for k in self.view.keys(self._store) if self._scope.holds(scope_of(inventory, k))]
+        keys = self._keys()
         self.rows, self.painted, self._by_place = {}, {}, {}
         self._dirty.clear()
+        self._is_unlisted = False
         until = time.perf_counter() + _LOAD_BUDGET
         for key in keys:
             self._by_place.setdefault(key[1], []).append(key)
@@ -94,21 +99,65 @@ class LiveRows:
         self._unmade = len(self._dirty)
         self._round = deque(keys)
 
+    def _keys(self) -> list[Key]:
+        keys = self.view.keys(self._store)
+        return keys if self._scope == Scope() else [key for key in keys if is_within(self._store, self._scope, key)]
+
     def _name(self, key: Key) -> None:
         """A row of which only the name is known, to be made soon."""
-        cells = [Cell(key[1]), *(Cell("") for _ in self.columns[1:])]
+        lead = self.view.lead(key)
+        cells = [*map(Cell, lead), *(Cell("") for _ in self.columns[len(lead) :])]
         self.rows[key] = Row(key, tuple(cells), _UNMADE_RANK)
         self.painted[key] = table_row(self.columns, self.rows[key])
         self._dirty[key] = None
 
     def mark(self, changes: ChangeSet, events: Sequence[Event] = ()) -> None:  # noqa: ARG002 - other sources live on events
         """Remember which rows a frame may have changed."""
+        if self.view.listed:
+            self._mark_listed(changes)
+            return
         zones_may_differ = any(key[0] == InstanceStatus.kind for key in changes.changed | changes.gone)
         if zones_may_differ or self.view.name == "tenants":
             self._dirty.update(dict.fromkeys(self.rows))
             return
         for place in changes.nodes:
             self._dirty.update(dict.fromkeys(self._by_place.get(place, ())))
+
+    def _mark_listed(self, changes: ChangeSet) -> None:
+        """In a view of things that come and go: a fact changes the row with its key, and there may be others."""
+        for key in changes.changed | changes.gone:
+            if key in self.rows:
+                self._dirty[key] = None
+                self._is_unlisted |= key in changes.gone or bool(self._scope.node)
+            elif key[0] in _OF_ALL:
+                self._dirty.update(dict.fromkeys(self._by_place.get(key[1], ())))
+                self._is_unlisted = True
+            elif key[0] == self.view.listed and key in changes.changed:
+                self._is_unlisted |= is_within(self._store, self._scope, key)
+
+    def _list_again(self, now: float, budget: float) -> bool:
+        """Take the rows that there are now; new ones are made, or named where there are many. True if any came or went."""
+        self._is_unlisted = False
+        keys = self._keys()
+        if keys == list(self.rows):
+            return False
+        there = set(keys)
+        for key in self.rows.keys() - there:
+            self._dirty.pop(key, None)
+        until = time.perf_counter() + budget
+        for key in keys:
+            if key not in self.rows:
+                if time.perf_counter() < until:
+                    self._make(key, now)
+                else:
+                    self._name(key)
+        self.rows = {key: self.rows[key] for key in keys}
+        self.painted = {key: self.painted[key] for key in keys}
+        self._by_place = {}
+        for key in keys:
+            self._by_place.setdefault(key[1], []).append(key)
+        self._round = deque(keys)
+        return True
 
     def refresh(self, visible: Collection[Key], now: float, budget: float) -> bool:
         """Make marked rows again, the visible ones at once, others until `budget` seconds are spent; True if any changed.
@@ -118,7 +167,7 @@ class LiveRows:
         if time.monotonic() < self._rest_until:
             return False
         before = time.process_time()
-        changed = False
+        changed = self._is_unlisted and self._list_again(now, budget)
         for key in [k for k in visible if k in self._dirty]:
             del self._dirty[key]
             changed |= self._make(key, now)

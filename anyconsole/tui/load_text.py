@@ -136,9 +136,10 @@ def _flow(second: LoadSecond | None) -> Line:
     if second is None:
         return _labelled("offered", "-   answered -   lost -   late -")
     sent = f"   sent {whole(second.sent)}" if second.sent != second.offered else ""
+    late = "-" if second.late is None else whole(second.late)
     return _labelled(
         "offered",
-        f"{whole(second.offered)}{sent}   answered {whole(second.answered)}   lost {whole(second.lost)}   late {whole(second.late)}",
+        f"{whole(second.offered)}{sent}   answered {whole(second.answered)}   lost {whole(second.lost)}   late {late}",
     )
 
 
@@ -218,7 +219,7 @@ def _answers(second: LoadSecond | None) -> Line:
     pieces = [
         (f"{name} {percent(n / second.answered, 1)}   ", bad.get(code, "") if n else "") for code, (name, n) in names
     ]
-    truncated = second.truncated / second.answered
+    truncated = None if second.truncated is None else second.truncated / second.answered
     return _labelled("answers", *pieces, (f"TC {percent(truncated, 1)}", Level.WARN if truncated else ""))
 
 

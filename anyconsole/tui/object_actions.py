@@ -15,10 +15,10 @@ from anyconsole.errors import AnyconsoleError
 from anyconsole.model.facts import Key
 from anyconsole.model.table import Level
 from anyconsole.tui.clipboard import copy_text
-from anyconsole.tui.scope import node_of
+from anyconsole.tui.scope import node_of, scope_of
 from anyconsole.tui.screens.describe import DescribeScreen
 from anyconsole.tui.screens.sources import LogScreen, RawScreen
-from anyconsole.tui.sources import logs_of, sections_of
+from anyconsole.tui.sources import logs_of, sections_of, shell_of
 
 if TYPE_CHECKING:
     from anyconsole.tui.app import ConsoleApp
@@ -47,15 +47,17 @@ class ObjectActions:
 
     def raw(self, key: Key) -> None:
         """What its daemons said."""
-        if sources := sections_of(self._app.client.inventory, key):
+        if sources := sections_of(self._app.client.store, key):
             self._app.push_screen(RawScreen(self._app, sources))
         else:
             self._app.say("nothing can be asked about this", Level.WARN)
 
     def logs(self, key: Key) -> None:
         """Its logs."""
-        if sources := logs_of(self._app.client.inventory, key):
+        if sources := logs_of(self._app.client.store, key):
             self._app.push_screen(LogScreen(self._app, sources))
+        elif scope_of(self._app.client.inventory, key).cluster:
+            self._app.say("there is no container of it whose log could be read", Level.WARN)
         else:
             self._app.say("the profile names no log for this", Level.WARN)
 
@@ -65,9 +67,13 @@ class ObjectActions:
             self._app.begin(self._poke(node))
 
     def shell(self, key: Key) -> None:
-        """The user's own ssh to its node."""
-        if node := self._node(key):
-            self._app.begin(self._shell(node))
+        """A shell in its container, else the user's own ssh to its node."""
+        if (container := shell_of(self._app.client.store, key)) is not None:
+            self._app.begin(self._shell(container.node, container.label, path=container.what))
+        elif scope_of(self._app.client.inventory, key).cluster:
+            self._app.say("there is no container of it that could run a shell", Level.WARN)
+        elif node := self._node(key):
+            self._app.begin(self._shell(node, node))
 
     def copy(self, text: str, what: str) -> None:
         """Text for the user's clipboard; `what` is it in words."""
@@ -83,13 +89,13 @@ class ObjectActions:
         await self._app.client.ask("poke", node=node)
         self._app.say(f"{node} is asked now")
 
-    async def _shell(self, node: str) -> None:
-        argv: list[str] = json.loads(await self._app.client.ask("shell", node=node))
+    async def _shell(self, node: str, where: str, **args: str) -> None:
+        argv: list[str] = json.loads(await self._app.client.ask("shell", node=node, **args))
         try:
             code = self.lend_terminal(argv)
         except OSError as error:
-            raise AnyconsoleError(f"the shell on {node} can't be started: {error}") from error
-        self._app.say(f"the shell on {node} ended with {code}", Level.NONE if code == 0 else Level.WARN)
+            raise AnyconsoleError(f"the shell on {where} can't be started: {error}") from error
+        self._app.say(f"the shell on {where} ended with {code}", Level.NONE if code == 0 else Level.WARN)
 
     def _lend_terminal(self, argv: Sequence[str]) -> int:
         """Run a program on our terminal and wait for it. The loop stands still meanwhile: nobody could see what it paints."""

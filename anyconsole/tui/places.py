@@ -9,7 +9,19 @@ from anyconsole.model.facts import Key
 from anyconsole.model.inventory import Inventory
 from anyconsole.model.store import FleetStore
 from anyconsole.model.table import View
-from anyconsole.model.views import ANNOUNCEMENTS, CATCHMENT, FLEET, HEALTH, QPS, TENANTS, bgp_view
+from anyconsole.model.views import (
+    ANNOUNCEMENTS,
+    CATCHMENT,
+    FLEET,
+    HEALTH,
+    QPS,
+    TENANTS,
+    bgp_view,
+    containers_view,
+    monitoring_view,
+    pod_events_view,
+    pods_view,
+)
 from anyconsole.tui.scope import Scope, scope_of
 
 __all__ = [
@@ -19,13 +31,14 @@ __all__ = [
     "JOURNAL",
     "LEAST_NEEDED",
     "LOADS",
-    "OTHER_VIEW",
     "PANES",
     "VIEWS",
     "Place",
     "TableState",
     "Visit",
     "behind",
+    "other_place",
+    "view_at",
     "view_of",
     "views_at",
 ]
@@ -48,6 +61,9 @@ PANES: dict[str, tuple[str, ...]] = {
     "journal": (JOURNAL,),
     "node": ("health", "bgp"),
     "tenant": ("health", "catchment"),
+    "pods": ("pods",),
+    "monitoring": ("monitoring",),
+    "pod": ("containers", "pod_events"),
 }
 """Panes by name, each with the views it shows from top to bottom."""
 
@@ -58,14 +74,18 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 }
 """What is shown below a pane's own views where there is room."""
 
-OTHER_VIEW = {"tenants": "catchment", "catchment": "tenants", "bgp": "announcements", "announcements": "bgp"}
+_OTHER_VIEW = {
+    "tenants": "catchment", "catchment": "tenants", "bgp": "announcements", "announcements": "bgp", "health": "pods",
+    "pods": "monitoring", "monitoring": "health",
+}  # fmt: skip
 """What `m` turns one view into."""
 
 LEAST_NEEDED = (
+    "addresses", "image", "kind", "seen_age", "nodes", "host", "pod_age",
     "stack", "mem_available", "load", "site", "number", "attributes", "process", "rss", "pid", "uptime", "zones", "udp", "tcp",
     "prometheus_age", "drained", "imported", "since", "nsid", "zone", "peer", "family", "serials", "chroot", "catchment", "exported",
     "source", "before", "seconds", "ticket", "operator",
-    "purpose", "p99",
+    "purpose", "p99", "last_end", "restarts",
 )  # fmt: skip
 """Columns that a narrow terminal leaves out, the first of them first, so that the last column (why) stays in sight."""
 
@@ -76,6 +96,8 @@ VIEWS: dict[str, Callable[[FleetStore], View]] = {
     "bgp": bgp_view,
     "announcements": lambda _: ANNOUNCEMENTS,
     "health": lambda _: HEALTH,
+    "pods": pods_view,
+    "monitoring": monitoring_view,
     "qps": lambda _: QPS,
 }
 
@@ -94,12 +116,37 @@ class Place:
     def crumb(self) -> str:
         """Its name in the trail."""
         words = self.scope.words
-        if self.pane in ("node", "tenant"):
+        if self.pane in ("node", "tenant", "pod"):
             return words
         return f"{self.pane}({words})" if words else self.pane
 
 
 HOME = Place("fleet")
+
+
+def view_at(store: FleetStore, name: str, scope: Scope) -> View:
+    """A view of a place; those of one pod are made for it."""
+    match name:
+        case "containers":
+            return containers_view(scope.cluster, scope.namespace, scope.pod)
+        case "pod_events":
+            return pod_events_view(scope.cluster, scope.namespace, scope.pod)
+        case _:
+            return VIEWS[name](store)
+
+
+def other_place(inventory: Inventory, place: Place, view_name: str) -> Place | None:
+    """Where `m` leads from one of a place's views; None if that has no other half. Pods are where a cluster is."""
+    other = _OTHER_VIEW.get(view_name)
+    if other is None:
+        return None
+    if "health" in (other, view_name):
+        node = place.scope.node
+        if not (inventory.node(node).cluster if node else inventory.clusters):
+            return None
+    # What monitoring is about is no part of the fleet that another view could be narrowed to.
+    is_wide = "monitoring" in (other, view_name)
+    return Place(other, _EVERYTHING if is_wide else place.scope)
 
 
 def views_at(place: Place) -> tuple[str, ...]:
@@ -144,6 +191,12 @@ def behind(inventory: Inventory, key: Key) -> Place | None:
             return Place("tenant", scope)
         case "instance" | "session":
             return Place("announcements", scope)
+        case "pod":
+            return Place("pod", scope)
+        case "cluster":
+            return Place("pods", scope)
+        case "monitoring":
+            return Place("pods", Scope(cluster=key[1], namespace=inventory.cluster(key[1]).monitoring))
         case _:
             return None
 
@@ -155,6 +208,12 @@ _VIEW_OF_KIND = {
     "announcement": "announcements",
     "instance": "health",
     "catchment": "catchment",
+    "pod": "pods",
+    "cluster": "pods",
+    "denied": "pods",
+    "monitoring": "monitoring",
+    "container": "containers",
+    "cluster_event": "pod_events",
 }
 
 
@@ -163,4 +222,4 @@ def view_of(store: FleetStore, key: Key) -> View | None:
     name = _VIEW_OF_KIND.get(key[0])
     if name is None or (name == "catchment" and len(key) != 4):
         return None
-    return VIEWS[name](store)
+    return view_at(store, name, scope_of(store.inventory, key))

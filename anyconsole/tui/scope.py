@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
+from anyconsole.model.cluster_state import tenant_in
 from anyconsole.model.facts import Key
 from anyconsole.model.inventory import Inventory
+from anyconsole.model.pods import Pod
+from anyconsole.model.store import FleetStore
 
-__all__ = ["Scope", "node_of", "scope_of"]
+__all__ = ["Scope", "is_within", "node_of", "scope_of"]
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,6 +20,9 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str = ""
     session: str = ""
     prefix: str = ""
+    cluster: str = ""
+    namespace: str = ""
+    pod: str = ""
 
     def holds(self, other: Scope) -> bool:
         """True if everything this scope narrows to is said, and said alike, by `other`."""
@@ -27,13 +33,19 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
                 (self.tenant, other.tenant),
                 (self.session, other.session),
                 (self.prefix, other.prefix),
+                (self.cluster, other.cluster),
+                (self.namespace, other.namespace),
+                (self.pod, other.pod),
             )
         )
 
     @property
     def words(self) -> str:
         """The scope in a title, "" for the whole fleet."""
-        return " ".join(word for word in (self.node, self.session, self.tenant, self.prefix) if word)
+        if self.pod:
+            return f"{self.namespace}/{self.pod}"
+        words = (self.node, self.session, self.cluster, self.namespace or self.tenant, self.prefix)
+        return " ".join(word for word in words if word)
 
 
 def scope_of(inventory: Inventory, key: Key) -> Scope:
@@ -54,10 +66,28 @@ def scope_of(inventory: Inventory, key: Key) -> Scope:
             return Scope(tenant=next((t.name for t in inventory.tenants if address in t.addresses), ""))
         case ("catchment", _, tenant):
             return Scope(tenant=tenant)
+        case ("pod", cluster, namespace, pod) | ("container", cluster, namespace, pod, _):
+            tenant = tenant_in(inventory, cluster, namespace)
+            return Scope(tenant=tenant, cluster=cluster, namespace=namespace, pod=pod)
+        case ("cluster_event", cluster, namespace, _) | ("denied", cluster, namespace):
+            return Scope(cluster=cluster, namespace=namespace)
+        case ("cluster", cluster) | ("monitoring", cluster, _):
+            return Scope(cluster=cluster)
         case _:
             return Scope()
 
 
 def node_of(inventory: Inventory, key: Key) -> str:
-    """The node a key is about, "" if it is about none."""
-    return scope_of(inventory, key).node
+    """The node a key is about, else the cluster, which is asked instead; "" if it is about neither."""
+    scope = scope_of(inventory, key)
+    return scope.node or scope.cluster
+
+
+def is_within(store: FleetStore, scope: Scope, key: Key) -> bool:
+    """True if a row belongs to the scope. Which node a pod is on is no part of its key: the store knows."""
+    if scope.node and key[0] == Pod.kind:
+        node, pod = store.inventory.node(scope.node), store.pod(*key[1:])
+        if pod is None or (pod.node, pod.host) != (node.cluster, node.address):
+            return False
+        scope = msgspec.structs.replace(scope, node="")
+    return scope.holds(scope_of(store.inventory, key))

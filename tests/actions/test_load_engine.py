@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from anyconsole.actions.load.answer import Progress
+from anyconsole.actions.load.answer import Ending, Progress
 from anyconsole.actions.load.courses import Ramp
+from anyconsole.actions.load.engines import ENGINES
+from anyconsole.actions.load.files import RunFile, new_id, read_run
 from anyconsole.actions.load.header import header_of
 from anyconsole.actions.load.live import Live
 from anyconsole.actions.load.request import LoadRequest, Purpose, make_plan, seconds_of
@@ -27,10 +30,10 @@ from tests.actions.load_targets import store_with, target
 from tests.fleet import NOW
 
 
-def store_of(*engines: LoadEngine) -> FleetStore:
+def store_of(*engines: LoadEngine, **fields: Any) -> FleetStore:  # noqa: ANN401 - of the generators
     store = store_with(generators=tuple(f"gen{n}" for n in range(1, len(engines) + 1)))
     generators = tuple(
-        Generator(name=f"gen{n}", address=f"gen{n}", engine=engine, sources=("198.18.2.1", "198.18.2.2"))
+        Generator(name=f"gen{n}", address=f"gen{n}", engine=engine, sources=("198.18.2.1", "198.18.2.2"), **fields)
         for n, engine in enumerate(engines, 1)
     )
     store.inventory = msgspec.structs.replace(store.inventory, generators=generators)
@@ -141,6 +144,81 @@ def test_the_record_says_which_engine_asked_over_what() -> None:
     assert row.x.generators[0].src_addrs == ("198.18.2.1",), "dnsperf asks from one address"
     ours = header(store_of(LoadEngine.AGENT), [""])
     assert (ours.generator, ours.x.workload.protocol, ours.x.target.port) == ("anyconsole", "udp", 53)
+
+
+KXDPGUN: dict[str, Any] = {"dedicated": True, "interface": "eth1"}
+
+
+def test_kxdpgun_is_planned_on_dedicated_hosts_alone_and_over_udp_alone() -> None:
+    store = store_of(LoadEngine.KXDPGUN, **KXDPGUN)
+    (step,) = plan_of(store).steps
+    assert "kxdpgun under our load agent on interface eth1, over standard input" in step.apply
+    assert "goal  at most 1.00% lost, latency not known, answers until 1 s after its last query" in step.about
+    assert "from  gen1, 63536 flows" in step.about
+    for protocol in (Transport.TCP, Transport.DOT):
+        with pytest.raises(AnyconsoleError, match=f"{protocol}: only dnsperf asks over it, but gen1 asks with kxdpgun"):
+            plan_of(store, protocol=protocol)
+    with pytest.raises(AnyconsoleError, match="kxdpgun measures no latency: it can't keep a guard on p99"):
+        plan_of(store, p99_guard=0.05)
+    for shared in (store_of(LoadEngine.AGENT), store_of(LoadEngine.AGENT, interface="eth1")):
+        with pytest.raises(
+            AnyconsoleError, match="generator gen1: kxdpgun takes a network interface away from its host"
+        ):
+            plan_of(shared, engine=LoadEngine.KXDPGUN)
+    assert plan_of(store_of(LoadEngine.AGENT, **KXDPGUN), engine=LoadEngine.KXDPGUN).steps
+
+
+def test_kxdpgun_is_told_its_interface_and_what_that_must_not_carry() -> None:
+    store = store_of(LoadEngine.KXDPGUN, **KXDPGUN)
+    told = setups_of(store, LoadRequest(), target())["gen1"]
+    assert told.interface == "eth1"
+    tenant = store.inventory.tenant(target().tenant)
+    assert {*tenant.prefixes, *tenant.addresses, *target().addresses} <= {*told.services}
+    ours = setups_of(store, LoadRequest(engine=LoadEngine.AGENT), target())["gen1"]
+    assert (ours.interface, ours.services) == ("", ())
+
+
+def test_a_search_with_kxdpgun_looks_at_losses_alone_and_finds_the_rate() -> None:
+    store = store_of(LoadEngine.KXDPGUN, **KXDPGUN)
+    goal = goal_of(store, LoadRequest(), target())
+    assert (goal.p99_guard, goal.prime_seconds, goal.trial_seconds) == (None, 0, 1)
+    course = course_of(LoadRequest(), goal)
+    order = course.next()
+    while isinstance(order, Order):
+        assert order.seconds >= 1
+        order = course.next(answered(order, capacity=3000))
+    assert order.ending is Ending.OK
+    assert order.lower == pytest.approx(3000 / 0.99, rel=0.02)
+    assert (order.p99, order.worst) == (None, None)
+
+
+def test_what_kxdpgun_cannot_tell_is_not_known_in_the_record_and_on_screen(tmp_path: Path) -> None:
+    store = store_of(LoadEngine.KXDPGUN, **KXDPGUN)
+    row = header(store, ["kxdpgun 3.2.6"])
+    assert (row.generator, row.generator_version) == ("kxdpgun", "3.2.6")
+    assert (row.timeout, row.x.workload.edns, row.x.goal.p99_guard_ms) == (1.0, 1232, None)
+    assert (row.x.generators[0].flows, row.x.generators[0].src_addrs) == (63536, ("198.18.2.1",))
+    order = Order(phase=Phase.FIXED, rate=1000, seconds=2)
+    trial = answered(order, capacity=900)
+    with RunFile.create(
+        tmp_path, msgspec.structs.replace(row, runid=new_id(NOW)), untold=ENGINES[LoadEngine.KXDPGUN].untold
+    ) as file:
+        file.periodic(NOW, trial.counts, seconds=2)
+        file.trial(trial, trial.verdict(0.01))
+    told = read_run(file.path)
+    (second,), (written,) = told.seconds, told.trials
+    assert (written.late, written.tc, written.p99, written.loss) == (None, None, None, 0.1)
+    assert second.x is not None
+    assert (second.x.late, second.x.tc) == (None, None)
+    view = LoadView(
+        run="r", target="de-fra1", node="fra1", tenant="de", address="198.18.1.1", purpose="fixed", state=LoadState.RUNNING,
+        began_at=NOW, cap=20_000, goal=0.01,
+    )  # fmt: skip
+    live = Live(view, [GeneratorRow(name="gen1")], lambda *_: None, ENGINES[LoadEngine.KXDPGUN].untold)
+    live.begin(order, NOW)
+    live.ended(trial, Progress())
+    (shown,) = live.view.seconds
+    assert (shown.answered, shown.lost, shown.late, shown.truncated, shown.p99) == (900, 100, None, None, None)
 
 
 def test_a_trial_without_seconds_is_shown_as_a_usual_second() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anyconsole.drivers.ssh.argv import Hop, HopError, jump_chain, resolve_argv, shell_argv
-from anyconsole.model.inventory import Inventory, NodeSpec, SshSpec, Vantage
+from anyconsole.model.inventory import ClusterSpec, Inventory, NodeSpec, SshSpec, Vantage
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,15 @@ def test_a_node_can_forbid_the_jump_or_name_its_own() -> None:
 def test_an_unknown_name_says_so() -> None:
     with pytest.raises(HopError, match="nowhere"):
         shell_argv(inventory(SshSpec()), "nowhere")
+
+
+def test_there_is_no_shell_over_ssh_on_what_is_in_a_cluster() -> None:
+    node = NodeSpec(name="hv1", site="s", address="worker-1", cluster="k3s")
+    fleet = Inventory(name="t", clusters=(ClusterSpec(name="k3s"),), nodes=(node,))
+    with pytest.raises(HopError, match="node 'hv1' is in cluster 'k3s': there is no SSH to it"):
+        shell_argv(fleet, "hv1")
+    with pytest.raises(HopError, match="'k3s' is a cluster: there is no SSH to it"):
+        shell_argv(fleet, "k3s")
 
 
 def test_the_command_line_needs_no_asyncssh() -> None:

@@ -6,10 +6,10 @@ import msgspec
 
 from anyconsole.model.drain_note import DrainNote
 from anyconsole.model.events import EventLog, event_row
-from anyconsole.model.facts import Exported, Link, LinkState
+from anyconsole.model.facts import Exported, Gone, Link, LinkState
 from anyconsole.model.store import FleetStore
 from anyconsole.model.table import Level
-from tests.fleet import NOW, healthy, healthy_store, inventory
+from tests.fleet import CLUSTER, NOW, container, healthy, healthy_hybrid, healthy_store, inventory, pod
 
 NAMES = ["fra1", "fra2", "ams1", "lon1", "sin1"]
 
@@ -120,3 +120,57 @@ def test_a_drain_that_becomes_overdue_is_an_event_that_says_whose_it_is() -> Non
     }
     assert all("alice, CHG4711" in e.reason for e in events if e.what in ("node", "instance"))
     assert log.observe(store, NAMES, expires + 2) == []
+
+
+# --- clusters
+
+
+def test_a_pod_that_fails_and_recovers_is_told_and_its_coming_and_going_is_not() -> None:
+    store, log = healthy_hybrid(), EventLog()
+    assert log.observe(store, [CLUSTER], NOW) == []
+    ac = pod("de", "ac-1")
+
+    def seen(**fields: object) -> list[tuple[str, str, str]]:
+        store.apply([msgspec.structs.replace(ac, **fields)])
+        return [(e.before, e.after, e.reason) for e in log.observe(store, [CLUSTER], NOW)]
+
+    assert seen(status="Pending", is_ready=False) == []
+    assert seen(status="ContainerCreating", is_ready=False) == []
+    assert seen() == []
+    assert seen(status="CrashLoopBackOff", is_ready=False, trouble="ac: OOMKilled (137)", restarts=1) == [
+        ("Running", "CrashLoopBackOff", "ac: OOMKilled (137)")
+    ]
+    assert seen(status="Running", is_ready=False, restarts=2) == [], "a pod that is known to fail tells no restart"
+    assert seen(restarts=2) == [("CrashLoopBackOff", "Running", "")]
+    assert seen(status="Terminating", is_ready=False, restarts=2) == []
+    store.apply([Gone(key=ac.key)])
+    assert log.observe(store, [CLUSTER], NOW) == []
+
+
+def test_a_restart_of_a_pod_that_seemed_well_is_told_with_how_it_ended() -> None:
+    store, log = healthy_hybrid(), EventLog()
+    log.observe(store, [CLUSTER], NOW)
+    before = store.pods(CLUSTER, "de")[-1]
+    nsd = container("nsd", restarts=1, last_reason="OOMKilled", last_exit_code=137, last_finished_at=NOW)
+    store.apply([msgspec.structs.replace(before, restarts=1, containers=(container("observer"), nsd))])
+    (event,) = log.observe(store, [CLUSTER], NOW)
+    assert (event.before, event.after, event.reason) == ("0 restarts", "1 restarts", "nsd: OOMKilled (137)")
+    assert event_row(event, 1).cells[2].text == f"k3s de {before.name}"
+
+
+def test_a_lost_cluster_is_one_event_and_its_pods_are_none() -> None:
+    store, log = healthy_hybrid(), EventLog()
+    log.observe(store, [CLUSTER], NOW)
+    link = Link(
+        node=CLUSTER, section="link", at=NOW, state=LinkState.BACKOFF, since=NOW, detail="k3s: connection refused"
+    )
+    store.apply([link])
+    (event,) = [e for e in log.observe(store, [CLUSTER], NOW + 60) if e.what in ("cluster", "pod")]
+    assert (event.what, event.before, event.after, event.reason) == (
+        "cluster",
+        "live",
+        "backoff",
+        "k3s: connection refused",
+    )
+    store.apply([msgspec.structs.replace(link, state=LinkState.CONNECTING)])
+    assert log.observe(store, [CLUSTER], NOW + 61) == []

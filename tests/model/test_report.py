@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from anyconsole.model.report import render
 from anyconsole.model.views import views
-from tests.fleet import NOW, healthy_store
+from tests.fleet import NOW, healthy_hybrid
 
-STORE = healthy_store()
+STORE = healthy_hybrid()
 VIEWS = views(STORE)
 
 
@@ -33,3 +35,10 @@ def test_every_view_prints_all_its_rows_in_every_format(view: str) -> None:
     table = printed(view, "table").splitlines()
     assert len(table) == count + 1
     assert all(column.title in table[0] for column in columns)
+
+
+@pytest.mark.parametrize("view", ["pods", "monitoring"])
+def test_the_fields_of_views_of_clusters_are_those_that_are_documented(view: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "json.md").read_text()
+    documented = dict(re.findall(r"^\| (\w+) \| [^|]+ \| (.*) \|$", page, re.MULTILINE))
+    assert documented[view].split(", ") == [c.id for c in VIEWS[view].columns]

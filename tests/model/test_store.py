@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from anyconsole.model.facts import Beat, Gone, SessionState, SessionStatus
-from anyconsole.model.store import MAX_FACTS_PER_NODE, SERIES_LENGTH, FleetStore, Update
-from tests.fleet import NOW, healthy, healthy_store, inventory
+from anyconsole.model.pods import Pod
+from anyconsole.model.store import MAX_FACTS_PER_CLUSTER, MAX_FACTS_PER_NODE, SERIES_LENGTH, FleetStore, Update
+from tests.fleet import CLUSTER, NOW, healthy, healthy_hybrid, healthy_store, hybrid, inventory, pod
 
 
 def test_an_equal_fact_is_fresher_evidence_but_no_change() -> None:
@@ -118,3 +119,38 @@ def test_a_replica_whose_engine_was_replaced_starts_anew_but_keeps_its_charts() 
     assert list(store) == []
     assert store.section_seen_at("fra1", "bird") is None
     assert store.series("fra1", "de") == (12.0,)
+
+
+def test_a_cluster_may_have_more_to_tell_than_a_node_and_is_bounded_too() -> None:
+    store = FleetStore(hybrid())
+    store.apply([pod("de", f"p{i}") for i in range(MAX_FACTS_PER_CLUSTER + 50)])
+    assert len(store.pods(CLUSTER)) == MAX_FACTS_PER_CLUSTER
+    assert store.refused == 50
+    assert len(store.pods("no such cluster")) == 0
+
+
+def test_pods_are_told_by_namespace_in_order_and_only_while_they_are_there() -> None:
+    store = FleetStore(hybrid())
+    store.apply([pod("de", "b"), pod("denic", "a"), pod("nic", "a"), pod("de", "a")])
+    assert [p.name for p in store.pods(CLUSTER, "de")] == ["a", "b"]
+    assert [(p.namespace, p.name) for p in store.pods(CLUSTER)] == [
+        ("de", "a"),
+        ("de", "b"),
+        ("denic", "a"),
+        ("nic", "a"),
+    ]
+    store.apply([Gone(key=pod("de", "a").key), pod("de", "c")])
+    assert [p.name for p in store.pods(CLUSTER, "de")] == ["b", "c"]
+    assert store.of_node(CLUSTER, Pod) == store.pods(CLUSTER)
+    store.forget()
+    assert store.pods(CLUSTER) == []
+
+
+def test_what_a_cluster_says_reaches_a_replica_whole() -> None:
+    store = healthy_hybrid()
+    replica = FleetStore(store.inventory)
+    replica.apply(msgspec.msgpack.decode(msgspec.msgpack.encode(list(store)), type=list[Update]))
+    assert replica.pods(CLUSTER) == store.pods(CLUSTER)
+    assert replica.cluster(CLUSTER) == store.cluster(CLUSTER)
+    assert replica.cluster_node("hv1") == store.cluster_node("hv1")
+    assert replica.cluster_events(CLUSTER) == store.cluster_events(CLUSTER) != []

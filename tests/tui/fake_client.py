@@ -47,7 +47,11 @@ class FakeClient:
         if not empty:
             self.state = EngineState.LIVE
             self.store.apply(healthy(self.inventory, self.now))
-            self._log.observe(self.store, [n.name for n in self.inventory.nodes], self.now)
+            self._log.observe(self.store, self._places, self.now)
+
+    @property
+    def _places(self) -> list[str]:
+        return [*(n.name for n in self.inventory.nodes), *(c.name for c in self.inventory.clusters)]
 
     def clock(self) -> float:
         """The time on the screen."""
@@ -58,7 +62,7 @@ class FakeClient:
     def apply(self, *updates: Update) -> None:
         """Facts arrive in one frame, with the events they make."""
         changes = self.store.apply(updates)
-        events = self._log.observe(self.store, [n.name for n in self.inventory.nodes], self.now)
+        events = self._log.observe(self.store, self._places, self.now)
         self.events.extend(events)
         self._tell(changes, events)
 

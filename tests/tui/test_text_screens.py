@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from anyconsole.engine.client import EngineError, EngineState
+from anyconsole.model.store import FleetStore
 from anyconsole.tui.sources import logs_of, sections_of
 from tests.fleet import inventory
 from tests.tui.conftest import console
@@ -189,7 +190,7 @@ async def test_a_refused_shell_is_said() -> None:
 
 
 def test_an_objects_own_section_and_log_come_first() -> None:
-    fleet = inventory()
+    fleet = FleetStore(inventory())
     assert sections_of(fleet, ("instance", "ams1", "nic"))[0].what == "nsd:nic"
     assert sections_of(fleet, ("session", "ams1", "bird", "ix1_v4"))[0].what == "bird"
     assert {s.node for s in sections_of(fleet, ("tenant", "de"))} == {"fra1", "fra2", "ams1", "lon1", "sin1"}

@@ -7,7 +7,7 @@ import pytest
 from anyconsole.tui.places import HOME, Place, behind, view_of
 from anyconsole.tui.scope import Scope, scope_of
 from anyconsole.tui.trail import Trail
-from tests.fleet import healthy_store, inventory
+from tests.fleet import CLUSTER, healthy_hybrid, hybrid, inventory
 
 FRA1 = Place("node", Scope(node="fra1"))
 SESSION = Place("announcements", Scope(node="fra1", session="ix1_v4"))
@@ -63,6 +63,22 @@ def test_every_row_leads_where_an_operator_would_guess(key: tuple[str, ...], pla
     assert behind(inventory(), key) == place
 
 
+def test_what_is_in_a_cluster_leads_to_pods() -> None:
+    fleet = hybrid()
+    scope = Scope(tenant="de", cluster=CLUSTER, namespace="de", pod="ac-1")
+    assert behind(fleet, ("pod", CLUSTER, "de", "ac-1")) == Place("pod", scope)
+    assert behind(fleet, ("monitoring", CLUSTER, "nginx")) == Place(
+        "pods", Scope(cluster=CLUSTER, namespace="monitoring")
+    )
+    assert behind(fleet, ("cluster", CLUSTER)) == Place("pods", Scope(cluster=CLUSTER))
+    for leaf in (
+        ("container", CLUSTER, "de", "ac-1", "ac"),
+        ("cluster_event", CLUSTER, "de", "e1"),
+        ("denied", CLUSTER, "de"),
+    ):
+        assert behind(fleet, leaf) is None
+
+
 def test_a_scope_holds_what_is_narrower() -> None:
     fleet = inventory()
     announcement = scope_of(fleet, ("announcement", "fra1", "bird", "ix1_v4", "192.0.2.0/24"))
@@ -74,8 +90,8 @@ def test_a_scope_holds_what_is_narrower() -> None:
 
 
 def test_every_row_of_every_view_can_be_described() -> None:
-    store = healthy_store()
-    for name in ("fleet", "tenants", "bgp", "announcements", "health", "catchment"):
+    store = healthy_hybrid()
+    for name in ("fleet", "tenants", "bgp", "announcements", "health", "catchment", "pods", "monitoring"):
         from anyconsole.tui.places import VIEWS
 
         view = VIEWS[name](store)

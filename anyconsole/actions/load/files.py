@@ -34,7 +34,7 @@ from anyconsole.actions.load.record import (
 from anyconsole.actions.load.rows import line_of, periodic_of, rows_of, run_of, summary_of, trial_row
 from anyconsole.errors import JournalError, LoadError
 from anyconsole.model.inventory import Inventory
-from anyconsole.model.load import Counts, Trial, Verdict
+from anyconsole.model.load import Counts, Trial, Untold, Verdict
 
 __all__ = ["RunFile", "new_id", "read_run", "run_paths", "runs_folder"]
 
@@ -64,10 +64,11 @@ def run_paths(folder: Path) -> Iterator[Path]:
 class RunFile:
     """The file of a run that is being made: `create`, rows, `end`. A row that is put outlives the console."""
 
-    def __init__(self, path: Path, descriptor: int, header: Header) -> None:
+    def __init__(self, path: Path, descriptor: int, header: Header, untold: Untold = ()) -> None:
         """Use `create`."""
         self.path = path
         self.id = header.runid
+        self._untold = untold
         self._descriptor: int | None = descriptor
         self._began_at = (header.since or 0) / NANOSECONDS
         self._trials = 0
@@ -75,12 +76,15 @@ class RunFile:
         self._clock: Callable[[], float] = time.time
 
     @classmethod
-    def create(cls, folder: Path, header: Header, *, clock: Callable[[], float] = time.time) -> Self:
+    def create(
+        cls, folder: Path, header: Header, *, untold: Untold = (), clock: Callable[[], float] = time.time
+    ) -> Self:
         """Begin the file of a run; when this returns its header is on the disk.
 
         Args:
             folder: Of all runs, as `runs_folder` says; made if it isn't there.
             header: Who, what, under which conditions. `runid` is taken (see `new_id`), `since` set if it isn't.
+            untold: What its generator can't tell.
             clock: Now, in epoch seconds.
 
         Raises:
@@ -100,7 +104,7 @@ class RunFile:
             raise LoadError(f"{path}: a load test of this name is there already") from None
         except OSError as error:
             raise _unwritten(path, error) from error
-        self = cls(path, descriptor, header)
+        self = cls(path, descriptor, header, untold)
         self._clock = clock
         try:
             os.fchmod(descriptor, 0o600)
@@ -132,13 +136,14 @@ class RunFile:
         gen_cpu: float | None = None,
     ) -> None:
         """A second that began at `since` (epoch seconds), and what each instance did in it. Raises LoadError."""
-        self._put(periodic_of(self.id, since, counts, instances or {}, seconds=seconds, gen_cpu=gen_cpu))
+        untold = self._untold
+        self._put(periodic_of(self.id, since, counts, instances or {}, seconds=seconds, gen_cpu=gen_cpu, untold=untold))
 
     def trial(self, trial: Trial, verdict: Verdict) -> None:
         """A trial that is over; it counts for the totals of the run. Raises LoadError."""
         self._trials += 1
         self._totals += trial.counts
-        self._put(trial_row(self.id, self._trials, trial, verdict))
+        self._put(trial_row(self.id, self._trials, trial, verdict, self._untold))
 
     def end(self, result: Result) -> None:
         """What was found; when this returns the whole file is on the disk and let go of. Raises LoadError."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from anyconsole import __version__
 from anyconsole.actions.load.answer import Goal
+from anyconsole.actions.load.engines import ENGINES
 from anyconsole.actions.load.record import (
     NANOSECONDS,
     Conditions,
@@ -26,10 +27,9 @@ from anyconsole.actions.load.request import (
     zone_of,
 )
 from anyconsole.actions.plan import Plan
-from anyconsole.drivers.load import dnsperf
 from anyconsole.drivers.load.messages import Setup
 from anyconsole.drivers.load.query_set import QuerySet
-from anyconsole.model.inventory import LoadEngine, LoadTarget
+from anyconsole.model.inventory import LoadEngine, LoadTarget, family_of
 from anyconsole.model.load import Trial
 from anyconsole.model.load_counters import InstanceConditions, NodeConditions
 from anyconsole.model.store import FleetStore
@@ -59,14 +59,15 @@ def header_of(
     """
     address = address_of(target, request.family)
     setup = Setup(address=address, max_rate=goal.cap, max_seconds=1)
-    is_ours = engine_of(store, request) is LoadEngine.AGENT
+    name = engine_of(store, request)
+    engine, is_ours = ENGINES[name], name is LoadEngine.AGENT
     params = (f"flows={request.flows}", f"nsid-every={setup.nsid_every}", f"bufsize={setup.bufsize}")
     rtt = proof.counts.latency.percentile(0.5)
     hosts = tuple(
         GeneratorHost(
             host=g.name,
             flows=flows_of(store, request),
-            src_addrs=g.sources if is_ours else g.sources[:1],
+            src_addrs=g.sources if is_ours else _asks_from(g.sources, address),
             selftest_max_qps=limits.get(g.name),
             rtt_ms=rtt * 1000 if rtt is not None else None,
         )
@@ -74,10 +75,10 @@ def header_of(
     )
     return Header(
         runid=runid,
-        generator="anyconsole" if is_ours else "dnsperf",
-        generator_version=__version__ if is_ours else ", ".join(name.removeprefix("dnsperf ") for name in engines),
+        generator="anyconsole" if is_ours else str(name),
+        generator_version=__version__ if is_ours else ", ".join(said.removeprefix(f"{name} ") for said in engines),
         generator_params=params if is_ours else (f"flows={flows_of(store, request)}", f"protocol={request.protocol}"),
-        timeout=store.inventory.load.timeout,
+        timeout=store.inventory.load.timeout if engine.wait is None else engine.wait,
         since=round(now * NANOSECONDS),
         x=Conditions(
             purpose=request.purpose,
@@ -93,7 +94,7 @@ def header_of(
             workload=Workload(
                 file_sha256=queries.sha256,
                 lines=len(queries.lines),
-                edns=setup.bufsize if is_ours else dnsperf.EDNS_SIZE,
+                edns=setup.bufsize if engine.edns is None else engine.edns,
                 do=setup.dnssec,
                 mix=queries.mix,
                 source=queries.source,
@@ -111,6 +112,11 @@ def header_of(
             ),
         ),
     )
+
+
+def _asks_from(sources: Sequence[str], address: str) -> tuple[str, ...]:
+    """The address that a program which has but one asks from; none is what the host chooses."""
+    return tuple(source for source in sources if family_of(source) is family_of(address))[:1]
 
 
 def _target(

@@ -305,11 +305,14 @@ def _unknown(trial: Trial, targets: Sequence[Watched]) -> Limit:
     if not all(_busy(i) for i in targets):
         missing.append("CPU of the workers")
     counts = trial.counts
-    lost = f"{_missing(trial):,} of {counts.sent:,} answers are missing, {counts.late:,} were late"
+    lost = f"{_missing(trial):,} of {counts.sent:,} answers are missing"
+    if counts.late:
+        lost += f", {counts.late:,} were late"
     words = f"{lost}; not known: {', '.join(missing)}" if missing else f"{lost}; no counter that is read explains it"
-    return Limit(
-        cause=Cause.UNKNOWN, words=words, evidence={"lost": _missing(trial), "late": counts.late, "sent": counts.sent}
-    )
+    evidence: dict[str, Figure] = {"lost": _missing(trial), "sent": counts.sent}
+    if counts.late:
+        evidence["late"] = counts.late
+    return Limit(cause=Cause.UNKNOWN, words=words, evidence=evidence)
 
 
 # --- figures

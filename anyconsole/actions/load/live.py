@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from anyconsole.actions.load.answer import Answer, Progress
-from anyconsole.model.load import Counts, Order, Phase, Trial, total
+from anyconsole.model.load import Counts, Order, Phase, Trial, Untold, total
 from anyconsole.model.load_view import GeneratorRow, InstanceRow, LoadSecond, LoadState, LoadView
 
 __all__ = ["Live", "load_second"]
@@ -17,8 +17,8 @@ __all__ = ["Live", "load_second"]
 SECONDS_KEPT: Final = 120
 
 
-def load_second(at: float, target: float, counts: Counts) -> LoadSecond:
-    """One second of all generators; `target` is the rate that was ordered."""
+def load_second(at: float, target: float, counts: Counts, untold: Untold = ()) -> LoadSecond:
+    """One second of all generators; `target` is the rate that was ordered, `untold` what they can't tell."""
     latency = counts.latency
     return LoadSecond(
         at=at,
@@ -27,8 +27,8 @@ def load_second(at: float, target: float, counts: Counts) -> LoadSecond:
         sent=counts.sent,
         answered=counts.answered,
         lost=counts.lost,
-        late=counts.late,
-        truncated=counts.truncated,
+        late=None if "late" in untold else counts.late,
+        truncated=None if "truncated" in untold else counts.truncated,
         loss=counts.loss,
         p50=latency.percentile(0.5),
         p95=latency.percentile(0.95),
@@ -41,7 +41,7 @@ def load_second(at: float, target: float, counts: Counts) -> LoadSecond:
 def _average(whole: LoadSecond, seconds: float) -> LoadSecond:
     """A second of a time whose counts are `whole`."""
     names = ("offered", "sent", "answered", "lost", "late", "truncated")
-    counted = {name: round(getattr(whole, name) / seconds) for name in names}
+    counted = {name: round(count / seconds) for name in names if (count := getattr(whole, name)) is not None}
     rcodes = {code: round(count / seconds) for code, count in whole.rcodes.items()}
     return msgspec.structs.replace(whole, rcodes=rcodes, **counted)
 
@@ -50,9 +50,15 @@ class Live:
     """One test as it goes on. `on_second` is told each second that all generators have told, with its beginning in epoch seconds."""
 
     def __init__(
-        self, view: LoadView, generators: Collection[GeneratorRow], on_second: Callable[[float, Counts], None]
+        self,
+        view: LoadView,
+        generators: Collection[GeneratorRow],
+        on_second: Callable[[float, Counts], None],
+        untold: Untold = (),
     ) -> None:
+        """`untold` is what the generators can't tell."""
         self._view = view
+        self._untold = untold
         self._rows = {row.name: row for row in generators}
         self._on_second = on_second
         self._seconds: deque[LoadSecond] = deque(maxlen=SECONDS_KEPT)
@@ -118,7 +124,7 @@ class Live:
         del self._parts[second]
         self.last = total(parts.values())
         at = self._began_at + second
-        self._seconds.append(load_second(at, self._order.rate, self.last))
+        self._seconds.append(load_second(at, self._order.rate, self.last, self._untold))
         self._on_second(at, self.last)
 
     def ended(self, trial: Trial, progress: Progress) -> None:
@@ -128,9 +134,8 @@ class Live:
         if trial.counts.sent and not trial.seconds:
             # Nobody can tell its seconds apart: what is shown is a usual one.
             self.last = trial.counts
-            self._seconds.append(
-                _average(load_second(trial.began_at, trial.order.rate, trial.counts), trial.order.seconds)
-            )
+            second = load_second(trial.began_at, trial.order.rate, trial.counts, self._untold)
+            self._seconds.append(_average(second, trial.order.seconds))
         self.came_to(progress)
 
     def came_to(self, progress: Progress) -> None:

@@ -193,8 +193,8 @@ class PeriodicDetails(msgspec.Struct, frozen=True, kw_only=True):
 
     offered: int = 0
     skipped: int = 0
-    late: int = 0
-    tc: int = 0
+    late: int | None = 0
+    tc: int | None = 0
     gen_cpu: float | None = None
     gen_rcvbuf_err: int = 0
     inst: dict[str, InstanceSecond] = {}
@@ -237,8 +237,8 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
     sent: int = 0
     ok: int = 0
     lost: int = 0
-    late: int = 0
-    tc: int = 0
+    late: int | None = 0
+    tc: int | None = 0
     loss: float = 0.0
     p50: float | None = None
     p95: float | None = None

@@ -222,7 +222,7 @@ def _joined(*parts: str) -> str:
 
 def _trial(trial: TrialRow) -> tuple[str, ...]:
     figures = (percent(trial.loss), milliseconds(trial.p50), milliseconds(trial.p95), milliseconds(trial.p99))
-    counts = (str(trial.late), str(trial.tc))
+    counts = ("-" if count is None else str(count) for count in (trial.late, trial.tc))
     return (str(trial.n), trial.phase, rate(trial.rate), f"{trial.dur:g}", *figures, *counts, trial.verdict, trial.why)
 
 

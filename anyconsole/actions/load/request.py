@@ -11,9 +11,9 @@ from enum import StrEnum
 
 import msgspec
 
+from anyconsole.actions.load.engines import ENGINES
 from anyconsole.actions.load.search import MOST_CONFIRMS
 from anyconsole.actions.plan import Plan, Step
-from anyconsole.drivers.load import dnsperf
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model.facts import LinkState
 from anyconsole.model.inventory import Family, Generator, LoadEngine, LoadTarget, TargetClass, family_of
@@ -45,6 +45,7 @@ SEARCH_SECONDS = 180
 """Longest a search may take before its confirmation; a usual one takes 45."""
 
 
+_NAMES = {LoadEngine.AGENT: "the agent", LoadEngine.DNSPERF: "dnsperf", LoadEngine.KXDPGUN: "kxdpgun"}
 _PROTOCOLS = {Transport.UDP: "UDP", Transport.TCP: "TCP", Transport.DOT: "TLS"}
 
 
@@ -168,7 +169,7 @@ def asked_seconds(request: LoadRequest) -> float:
 def seconds_of(store: FleetStore, request: LoadRequest, target: LoadTarget) -> float:
     """Seconds that queries may flow at most."""
     if request.purpose is Purpose.SEARCH:
-        longer = dnsperf.MIN_SECONDS if engine_of(store, request) is LoadEngine.DNSPERF else 1
+        longer = ENGINES[engine_of(store, request)].shortest
         return float(min(target.max_seconds, SEARCH_SECONDS * longer + MOST_CONFIRMS * request.confirm))
     return asked_seconds(request)
 
@@ -176,9 +177,7 @@ def seconds_of(store: FleetStore, request: LoadRequest, target: LoadTarget) -> f
 def flows_of(store: FleetStore, request: LoadRequest) -> int:
     """Sockets of each generator."""
     count = len(generators_of(store, request))
-    if engine_of(store, request) is LoadEngine.DNSPERF:
-        return dnsperf.flows_of(request.flows, request.protocol, count)
-    return max(1, request.flows // count)
+    return ENGINES[engine_of(store, request)].flows_of(request.flows, request.protocol, count)
 
 
 def asked_of(plan: Plan) -> LoadRequest:
@@ -229,19 +228,27 @@ def _check(request: LoadRequest) -> None:
 
 
 def _check_engine(store: FleetStore, request: LoadRequest) -> None:
-    engine = engine_of(store, request)
-    if engine is not LoadEngine.DNSPERF:
-        if request.protocol is not Transport.UDP:
-            names = ", ".join(g.name for g in generators_of(store, request))
-            raise AnyconsoleError(
-                f"{request.protocol}: only dnsperf asks over it, but {names} asks with the {engine}: "
-                'say --engine dnsperf, or set engine = "dnsperf" in the profile'
-            )
-        return
-    shortest = request.confirm if request.purpose is Purpose.SEARCH else request.seconds or dnsperf.MIN_SECONDS
-    if shortest < dnsperf.MIN_SECONDS:
+    name = engine_of(store, request)
+    engine = ENGINES[name]
+    wanted = generators_of(store, request)
+    if request.protocol not in engine.transports:
         raise AnyconsoleError(
-            f"dnsperf says nothing of use in less than {dnsperf.MIN_SECONDS:g} s, {shortest:g} were asked for"
+            f"{request.protocol}: only dnsperf asks over it, but {', '.join(g.name for g in wanted)} asks with {_NAMES[name]}: "
+            'say --engine dnsperf, or set engine = "dnsperf" in the profile'
+        )
+    if name is LoadEngine.KXDPGUN and (shared := [g.name for g in wanted if not (g.dedicated and g.interface)]):
+        raise AnyconsoleError(
+            f"generator {', '.join(shared)}: kxdpgun takes a network interface away from its host: "
+            "set dedicated = true and interface in the profile if it has nothing else to do"
+        )
+    if request.p99_guard is not None and not engine.latency:
+        raise AnyconsoleError(f"{name} measures no latency: it can't keep a guard on p99")
+    if name is LoadEngine.AGENT:
+        return
+    shortest = request.confirm if request.purpose is Purpose.SEARCH else request.seconds or engine.shortest
+    if shortest < engine.shortest:
+        raise AnyconsoleError(
+            f"{name} says nothing of use in less than {engine.shortest:g} s, {shortest:g} were asked for"
         )
 
 
@@ -295,10 +302,15 @@ def _about(store: FleetStore, request: LoadRequest, target: LoadTarget, generato
     load = store.inventory.load
     loss = load.loss if request.loss is None else request.loss
     guard = load.p99_guard_ms / 1000 if request.p99_guard is None else request.p99_guard
-    flows = min(request.flows, flows_of(store, request) * len(generators))
+    engine = ENGINES[engine_of(store, request)]
+    flows = flows_of(store, request) * len(generators)
+    timely = f"p99 under {guard * 1000:.0f} ms" if engine.latency else "latency not known"
+    within = f"answers within {load.timeout:g} s"
+    if engine.wait is not None:
+        within = f"answers until {engine.wait:g} s after its last query"
     yield f"from  {', '.join(g.name for g in generators)}, {flows} flows"
     yield f"never over {cap_of(store, request, target):,.0f} q/s, nor longer than {seconds_of(store, request, target):,.0f} s"
-    yield f"goal  at most {loss:.2%} lost, p99 under {guard * 1000:.0f} ms, answers within {load.timeout:g} s"
+    yield f"goal  at most {loss:.2%} lost, {timely}, {within}"
     yield f"asks  {request.queries or f'names of {zone_of(store, target)} ({_mix(store)})'}"
     others = [i.tenant for i in store.inventory.node(target.node).instances if i.tenant != target.tenant]
     yield f"felt  by {target.tenant} on {target.node}, and its neighbours there: {', '.join(others) or 'none'}"
@@ -323,11 +335,13 @@ def _commands(
     store: FleetStore, generators: list[Generator], address: str, target: LoadTarget, request: LoadRequest
 ) -> Iterator[str]:
     cap = cap_of(store, request, target)
-    program = "dnsperf under our load agent" if engine_of(store, request) is LoadEngine.DNSPERF else "the load agent"
+    engine = engine_of(store, request)
     whole = sum(g.max_qps for g in generators)
     for generator in generators:
         share = cap * generator.max_qps / whole
+        taken = f" on interface {generator.interface}" if engine is LoadEngine.KXDPGUN else ""
         yield (
-            f"{generator.name}$ python3 -c BOOTSTRAP    # {program}, over standard input: {address} {_place(target, request)}, "
-            f"{share:,.0f} q/s and {seconds_of(store, request, target):,.0f} s at most, silent after {SILENCE} s without this console"
+            f"{generator.name}$ python3 -c BOOTSTRAP    # {ENGINES[engine].words}{taken}, over standard input: "
+            f"{address} {_place(target, request)}, {share:,.0f} q/s and {seconds_of(store, request, target):,.0f} s at most, "
+            f"silent after {SILENCE} s without this console"
         )

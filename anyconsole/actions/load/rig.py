@@ -10,10 +10,11 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 import msgspec
 
+from anyconsole.actions.load.engines import ENGINES
 from anyconsole.actions.load.guards import strangers
 from anyconsole.actions.load.request import (
     LoadRequest,
@@ -52,8 +53,6 @@ LOCK_DEADLINE: Final = 10.0
 HOLD_BEAT: Final = 5.0
 
 _log = logging.getLogger(__name__)
-
-_PROGRAMS: Final = {LoadEngine.AGENT: "agent", LoadEngine.DNSPERF: "dnsperf_agent"}
 
 
 class LoadHands(Protocol):
@@ -167,7 +166,18 @@ def _setup(
         flows=flows_of(store, request),
         processes=generator.processes,
         transport=request.protocol,
+        **_taken(store, generator) if engine_of(store, request) is LoadEngine.KXDPGUN else {},
     )
+
+
+def _taken(store: FleetStore, generator: profile.Generator) -> dict[str, Any]:
+    """The interface that kxdpgun may take, and what name servers answer from: the interface must carry none of that."""
+    inventory = store.inventory
+    served = [
+        *(a for tenant in inventory.tenants for a in (*tenant.prefixes, *tenant.addresses)),
+        *(a for target in inventory.load.targets for a in target.addresses),
+    ]
+    return {"interface": generator.interface, "services": tuple(dict.fromkeys(served))}
 
 
 def shares_of(wanted: Sequence[profile.Generator]) -> dict[str, float]:
@@ -188,7 +198,7 @@ async def generators(
     hands: LoadHands, store: FleetStore, request: LoadRequest, target: LoadTarget, queries: QuerySet, watch: Watch
 ) -> AsyncIterator[Generators]:
     """The generators, prepared. Raises AnyconsoleError."""
-    program = _PROGRAMS[engine_of(store, request)]
+    program = ENGINES[engine_of(store, request)].program
     made = await _made(hands, setups_of(store, request, target), queries.text, watch, program)
     async with Generators(made) as all_of_them:
         yield all_of_them
@@ -218,7 +228,7 @@ async def prove(
     wanted = generators_of(store, request)
     count = len(wanted)
     # Our own agent asks, over UDP, whatever is to come: nothing else tells an NSID.
-    asked = msgspec.structs.replace(request, protocol=Transport.UDP)
+    asked = msgspec.structs.replace(request, protocol=Transport.UDP, engine=LoadEngine.AGENT)
     setups = {g.name: _proof_setup(_setup(store, asked, target, g, 1 / count), count) for g in wanted}
     made = await _made(hands, setups, queries.text, None)
     async with Generators(made, dict.fromkeys(setups, 1.0)) as provers:

@@ -31,7 +31,7 @@ from anyconsole.actions.load.record import (
     Sustained,
     TrialRow,
 )
-from anyconsole.model.load import BIN_RATIO, Counts, Latency, Trial, Verdict, bin_of
+from anyconsole.model.load import BIN_RATIO, Counts, Latency, Trial, Untold, Verdict, bin_of
 
 __all__ = [
     "buckets_of", "counts_of", "latency_of", "line_of", "periodic_of", "rcode_names", "result_of", "rows_of", "run_of", "summary_of",
@@ -103,8 +103,9 @@ def periodic_of(
     *,
     seconds: float = 1.0,
     gen_cpu: float | None = None,
+    untold: Untold = (),
 ) -> Periodic:
-    """A second's row; `since` is epoch seconds."""
+    """A second's row; `since` is epoch seconds, `untold` what its generator can't tell."""
     return Periodic(
         runid=runid,
         since=round(since * NANOSECONDS),
@@ -118,8 +119,8 @@ def periodic_of(
         x=PeriodicDetails(
             offered=counts.offered,
             skipped=counts.skipped,
-            late=counts.late,
-            tc=counts.truncated,
+            late=None if "late" in untold else counts.late,
+            tc=None if "truncated" in untold else counts.truncated,
             gen_cpu=gen_cpu,
             gen_rcvbuf_err=counts.receive_errors,
             inst=dict(instances),
@@ -127,8 +128,8 @@ def periodic_of(
     )
 
 
-def trial_row(runid: str, n: int, trial: Trial, verdict: Verdict) -> TrialRow:
-    """A trial's row; `n` is its place in the run, from 1."""
+def trial_row(runid: str, n: int, trial: Trial, verdict: Verdict, untold: Untold = ()) -> TrialRow:
+    """A trial's row; `n` is its place in the run, from 1, `untold` what its generator can't tell."""
     order, counts = trial.order, trial.counts
     return TrialRow(
         runid=runid,
@@ -141,8 +142,8 @@ def trial_row(runid: str, n: int, trial: Trial, verdict: Verdict) -> TrialRow:
         sent=counts.sent,
         ok=counts.good,
         lost=counts.lost,
-        late=counts.late,
-        tc=counts.truncated,
+        late=None if "late" in untold else counts.late,
+        tc=None if "truncated" in untold else counts.truncated,
         loss=counts.loss,
         p50=counts.latency.percentile(0.5),
         p95=counts.latency.percentile(0.95),
@@ -215,8 +216,8 @@ def counts_of(row: Periodic | Summary, units_per_second: int = NANOSECONDS) -> C
         offered=x.offered,
         sent=row.queries,
         answered=row.responses,
-        late=x.late,
-        truncated=x.tc,
+        late=x.late or 0,
+        truncated=x.tc or 0,
         stray=row.unexpected,
         skipped=x.skipped,
         receive_errors=x.gen_rcvbuf_err,

@@ -19,6 +19,7 @@ from anyconsole.actions.guards import GuardVerdict, Outcome
 from anyconsole.actions.load import guards as load_guards
 from anyconsole.actions.load.answer import Answer, Course, Ending, Goal, judged
 from anyconsole.actions.load.courses import FixedRate, Ramp, Soak
+from anyconsole.actions.load.engines import ENGINES
 from anyconsole.actions.load.files import RunFile, new_id, runs_folder
 from anyconsole.actions.load.header import header_of
 from anyconsole.actions.load.limit import Limit
@@ -54,11 +55,11 @@ from anyconsole.actions.load.server import Server
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.actions.run import Proof
 from anyconsole.actions.runner import Gate, Standing
-from anyconsole.drivers.load import dnsperf
 from anyconsole.drivers.load.generator import Generators, Told
 from anyconsole.drivers.load.messages import Second, Tick
+from anyconsole.drivers.load.query_set import QuerySet
 from anyconsole.errors import AnyconsoleError, LoadError
-from anyconsole.model.inventory import LoadEngine, LoadTarget
+from anyconsole.model.inventory import LoadTarget
 from anyconsole.model.load import Counts, Latency, Order, Trial
 from anyconsole.model.load_view import GeneratorRow, LoadState, LoadView
 from anyconsole.model.store import FleetStore
@@ -77,16 +78,16 @@ RAMP_STEPS: Final = 20
 def goal_of(store: FleetStore, request: LoadRequest, target: LoadTarget, limit: float | None = None) -> Goal:
     """What is looked for: the request's figures, else the profile's. `limit` is what the generators can do, None if not known."""
     load = store.inventory.load
-    primed = {}
-    if engine_of(store, request) is LoadEngine.DNSPERF:
-        primed = {"trial_seconds": dnsperf.MIN_SECONDS, "prime_seconds": 0.0}
+    engine = ENGINES[engine_of(store, request)]
+    primed = {} if engine.seconds else {"trial_seconds": engine.shortest, "prime_seconds": 0.0}
+    guard = load.p99_guard_ms / 1000 if request.p99_guard is None else request.p99_guard
     return Goal(
         **primed,
         cap=cap_of(store, request, target),
         start=request.rate or None,
         loss=load.loss if request.loss is None else request.loss,
         width=load.width if request.width is None else request.width,
-        p99_guard=load.p99_guard_ms / 1000 if request.p99_guard is None else request.p99_guard,
+        p99_guard=guard if engine.latency else None,
         confirm_seconds=request.confirm,
         generator_limit=limit,
     )
@@ -236,7 +237,8 @@ class _Test:
             GeneratorRow(name=g.name, flows=flows, sources=len(g.sources) or None)
             for g in generators_of(store, request)
         ]
-        self._live = Live(view, rows, self._second)
+        self._engine = ENGINES[engine_of(store, request)]
+        self._live = Live(view, rows, self._second, self._engine.untold)
 
     def _second(self, at: float, counts: Counts) -> None:
         self._seconds.append((at, counts, self._server.seconds(self._clock())))
@@ -283,13 +285,12 @@ class _Test:
             queries = await queries_of(
                 self._hands, self._store, self._request, self._target, zone_of(self._store, self._target)
             )
+            # What can't run on a generator says so before anything is sent.
+            running = None if self._engine.seconds else await self._prepare(stack, queries)
             self._show(state=LoadState.PROVING, words="200 queries prove where packets go")
             proof = await prove(self._hands, self._store, self._request, self._target, queries)
             limits = await self._limits()
-            self._show(words="prepares generators")
-            running = await stack.enter_async_context(
-                generators(self._hands, self._store, self._request, self._target, queries, self._heard)
-            )
+            running = running or await self._prepare(stack, queries)
             header = header_of(
                 self._store,
                 self._plan,
@@ -305,7 +306,7 @@ class _Test:
                 engines=running.engines,
                 now=self._clock(),
             )
-            file = await asyncio.to_thread(RunFile.create, folder, header)
+            file = await asyncio.to_thread(RunFile.create, folder, header, untold=self._engine.untold)
             stack.callback(file.close)
             self._show(record=file.id)
             self._generators = running
@@ -324,9 +325,16 @@ class _Test:
             raise LoadError(f"stopped: {self._tripped}")
         return answer.why
 
+    async def _prepare(self, stack: AsyncExitStack, queries: QuerySet) -> Generators:
+        """The generators, told what to ask. Raises AnyconsoleError."""
+        self._show(words="prepares generators")
+        return await stack.enter_async_context(
+            generators(self._hands, self._store, self._request, self._target, queries, self._heard)
+        )
+
     async def _limits(self) -> dict[str, float]:
         """What each generator can do itself, which only a search has to know; its goal has it from now on. Raises AnyconsoleError."""
-        if self._request.purpose is not Purpose.SEARCH or engine_of(self._store, self._request) is not LoadEngine.AGENT:
+        if self._request.purpose is not Purpose.SEARCH or not self._engine.seconds:
             return {}
         self._show(state=LoadState.PREPARING, words="self-test of the generators")
         wanted = generators_of(self._store, self._request)
@@ -401,7 +409,7 @@ class _Test:
 
     def _heard(self, generator: str, told: Told) -> None:
         match told:
-            case Tick() if engine_of(self._store, self._request) is not LoadEngine.AGENT:
+            case Tick() if not self._engine.seconds:
                 self._live.told(generator, heard_at=self._clock())  # what it sends is known at the end alone
             case Tick():
                 self._live.ticked(generator, told.counts, TICK_SECONDS, self._clock())

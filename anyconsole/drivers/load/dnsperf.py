@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from anyconsole.drivers.load import dnsperf_agent
+from anyconsole.drivers.load.tool_agent import GarbledError
 from anyconsole.drivers.parse_error import ParseError
 from anyconsole.model.load import Counts, Latency, Order, Transport, Trial
 
@@ -114,7 +115,7 @@ def parse_version(text: str) -> tuple[int, int]:
     """Version that any output of dnsperf names, `dnsperf -h` for one. Raises ParseError."""
     try:
         return dnsperf_agent.version_of(text[:_MAX_REPORT])
-    except dnsperf_agent.GarbledError as error:
+    except GarbledError as error:
         raise ParseError(*error.args) from error
 
 
@@ -133,7 +134,7 @@ def parse_report(text: str) -> Report:
         raise ParseError(f"dnsperf said {len(text)} characters")
     try:
         report = dnsperf_agent.report_of(text)
-    except dnsperf_agent.GarbledError as error:
+    except GarbledError as error:
         raise ParseError(*error.args) from error
     return msgspec.convert({"version": parse_version(text), **report}, Report)
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Final, Protocol, Self, TypeAlias, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Self, TypeAlias, TypeVar
 
 import msgspec
 
 from anyconsole.drivers.load.bundle import bootstrap
+from anyconsole.drivers.load.channel import Channel, listen
 from anyconsole.drivers.load.messages import (
     Failure,
     Hello,
@@ -35,8 +35,6 @@ from anyconsole.model.load import Counts, Health, Order, Trial, total
 
 __all__ = ["MAX_SKIPPED", "Channel", "Generator", "Generators", "Told", "Watch"]
 
-log = logging.getLogger(__name__)
-
 MAX_SKIPPED: Final = 0.03
 """A generator that skipped more than this of its schedule says nothing about its target (loadtest.md, 5)."""
 
@@ -51,26 +49,6 @@ _Answer = TypeVar("_Answer", Hello, Ready, TrialEnd)
 Told: TypeAlias = Tick | Second
 Watch: TypeAlias = Callable[[str, Told], None]
 """Is told what a generator says during a trial, with the generator's name; must be quick."""
-
-
-class Channel(Protocol):
-    """A way to a program that was started with `bootstrap`'s command: bytes in, lines out."""
-
-    @property
-    def last_words(self) -> str:
-        """Why it ended, or what came on standard error; "" if nothing is known."""
-
-    def write(self, data: bytes) -> None:
-        """Send, without waiting. To a channel that has ended: nothing happens."""
-
-    def lines(self) -> AsyncIterator[bytes]:
-        """What the program says, until it or the channel ends. Raises MessageError if a line is too long."""
-
-    def close(self) -> None:
-        """End the program's input."""
-
-    def abort(self) -> None:
-        """Let go of program and channel at once."""
 
 
 class _Done(msgspec.Struct, frozen=True):
@@ -105,7 +83,7 @@ class Generator:
         *,
         program: str = "agent",
     ) -> None:
-        """`program` is the one that the channel was opened for: "agent", or "dnsperf_agent"."""
+        """`program` is the one that the channel was opened for: "agent", "dnsperf_agent" or "kxdpgun_agent"."""
         self.name = name
         self._program = program
         self.setup = setup
@@ -204,25 +182,7 @@ class Generator:
             await asyncio.sleep(HEARTBEAT)
 
     async def _read(self) -> None:
-        clock = asyncio.get_running_loop().time
-        since, count = clock(), 0
-        try:
-            async for line in self._channel.lines():
-                count += 1
-                if (now := clock()) - since >= 1:
-                    since, count = now, 0
-                if count > MAX_LINES:
-                    raise MessageError(f"more than {MAX_LINES} lines in a second")
-                self._hear(line)
-        except MessageError as error:
-            self._fail(f"dropped, {error}")
-            self._channel.abort()
-        except Exception as error:  # a surprise must end this generator, not leave it running unheard
-            log.exception("load generator %s: not understood", self.name)
-            self._fail(f"dropped, {error!r}")
-            self._channel.abort()
-        else:
-            self._fail(f"lost: {self._channel.last_words or 'the agent ended'}")
+        self._fail(await listen(self._channel, self._hear, MAX_LINES, f"load generator {self.name}"))
 
     def _hear(self, line: bytes) -> None:
         message = decode(line)

@@ -44,7 +44,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     `max_rate` is queries/s, `max_seconds` the sum over all trials, `timeout` seconds after which an answer is late. `flows` are UDP
     sockets, which take the `sources` (local addresses; the system's choice if none) in turn; `processes` 0 means one a core. One query in
     `nsid_every` asks for the NSID (0: none). `bufsize` 0 is without EDNS. `plain` does without sendmmsg and recvmmsg. Our own agent
-    knows no `transport` but UDP.
+    knows no `transport` but UDP. `interface` is the one that kxdpgun may take, if it carries no address of the prefixes `services`.
     """
 
     address: str
@@ -60,6 +60,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     nsid_every: int = 100
     plain: bool = False
     transport: Transport = Transport.UDP
+    interface: str = ""
+    services: tuple[str, ...] = ()
 
 
 class _Told(msgspec.Struct, frozen=True, kw_only=True):

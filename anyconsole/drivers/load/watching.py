@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from anyconsole.drivers.load.bundle import bootstrap
-from anyconsole.drivers.load.generator import Channel
+from anyconsole.drivers.load.channel import Channel, listen
 from anyconsole.drivers.load.messages import MessageError, command
 from anyconsole.drivers.ssh.fault import plain
 from anyconsole.errors import LoadError
@@ -167,21 +167,7 @@ class Watching:
             self._channel.write(command("hb"))
 
     async def _read(self) -> None:
-        clock = asyncio.get_running_loop().time
-        since, count = clock(), 0
-        try:
-            async for line in self._channel.lines():
-                count += 1
-                if (now := clock()) - since >= 1:
-                    since, count = now, 0
-                if count > MAX_LINES:
-                    raise MessageError(f"more than {MAX_LINES} lines in a second")
-                self._hear(line)
-        except MessageError as error:
-            self._fail(f"dropped, {error}")
-            self._channel.abort()
-        else:
-            self._fail(f"lost: {self._channel.last_words or 'it ended'}")
+        self._fail(await listen(self._channel, self._hear, MAX_LINES, f"watcher on {self.node}"))
 
     def _hear(self, line: bytes) -> None:
         try:

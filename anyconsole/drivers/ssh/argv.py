@@ -61,6 +61,13 @@ def find_host(inventory: Inventory, name: str) -> Host:
     for host in inventory.hosts:
         if host.name == name:
             return host
+    for node in inventory.nodes:
+        if node.name == name:
+            raise HopError(
+                f"node {name!r} is in cluster {node.cluster!r}: there is no SSH to it, only the cluster's API"
+            )
+    if name in (cluster.name for cluster in inventory.clusters):
+        raise HopError(f"{name!r} is a cluster: there is no SSH to it, only its API")
     raise HopError(f"no node, vantage point or looking glass is called {name!r} in profile {inventory.name!r}")
 
 

@@ -40,6 +40,7 @@ def _node_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
     known = host if store.is_fresh(host, now) else None
     rates = [r.qps for x in spec.instances if (r := store.qps(spec.name, x.tenant, now)) is not None]
     kinds = "+".join(dict.fromkeys([s.kind for s in spec.speakers] + [i.kind for i in spec.instances]))
+    stack = f"{spec.cluster} {kinds}".strip()
     drain = Cell(f"{drained}/{len(cells)}", Level.DRAINED, drained, drained) if drained else Cell("", value=0, order=0)
     return Row(
         key,
@@ -55,7 +56,7 @@ def _node_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
             number(known.load1 if known else None, 2),
             size(known.mem_available if known else None),
             age_cell(verdict.age, store.inventory.poll.stale),
-            text_cell(kinds),
+            text_cell(stack),
             reason_cell(verdict.verdict, verdict.reason),
         ),
         verdict.verdict.rank,

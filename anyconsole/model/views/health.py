@@ -1,10 +1,13 @@
-"""Health: one row per instance, a tenant's name server on a node."""
+"""Health: one row per instance, a tenant's name server on a node.
+
+In a cluster that is a pod: instead of a chroot it has its container, and its readiness stands for answers that nobody asks for from there.
+"""
 
 from __future__ import annotations
 
 from anyconsole.model import verdicts
-from anyconsole.model.facts import Chroot, Key
-from anyconsole.model.inventory import Family, Tenant, family_of
+from anyconsole.model.facts import Chroot, InstanceStatus, Key
+from anyconsole.model.inventory import Family, NodeSpec, Tenant, family_of
 from anyconsole.model.store import FleetStore
 from anyconsole.model.table import (
     Cell,
@@ -42,8 +45,25 @@ def _inside_cell(store: FleetStore, node: str, tenant: Tenant, family: Family, n
                 return text_cell(answer.error or answer.rcode or "no answer", Level.CRIT)
             slowest = max(slowest or 0.0, answer.latency or 0.0)
     if slowest is None:
-        return Cell("-", Level.STALE)
+        return _readiness_cell(store, node, tenant, now)
     return Cell(f"{slowest * 1000:.1f}ms", Level.OK, round(slowest * 1000, 2), slowest)
+
+
+def _readiness_cell(store: FleetStore, node: str, tenant: Tenant, now: float) -> Cell:
+    """What the observer in a pod says of its answers; no latency in any case."""
+    status = store.instance(node, tenant.name)
+    if status is None or status.is_ready is None or not store.is_fresh(status, now):
+        return Cell("-", Level.STALE)
+    return Cell("ready", Level.OK, None) if status.is_ready else Cell("unready", Level.CRIT, None)
+
+
+def _chroot_cell(spec: NodeSpec, known: InstanceStatus | None) -> Cell:
+    """Whether its process is where it belongs."""
+    if spec.cluster and known is not None and known.running:
+        return Cell("pod", value="pod")
+    chroot = known.chroot if known and known.running else Chroot.UNKNOWN
+    level = {Chroot.INSIDE: Level.OK, Chroot.OUTSIDE: Level.CRIT, Chroot.UNKNOWN: Level.STALE}[chroot]
+    return Cell(str(chroot), level, str(chroot))
 
 
 def _health_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
@@ -53,8 +73,6 @@ def _health_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
     verdict = verdicts.instance(store, spec, instance_spec, now)
     status = store.instance(*key[1:])
     known = status if store.is_fresh(status, now) else None
-    chroot = known.chroot if known and known.running else Chroot.UNKNOWN
-    chroot_level = {Chroot.INSIDE: Level.OK, Chroot.OUTSIDE: Level.CRIT, Chroot.UNKNOWN: Level.STALE}[chroot]
     serials = known.serials if known else {}
     process = f"{instance_spec.kind} {clean(known.version, 20) if known else ''}".strip()
     return Row(
@@ -64,7 +82,7 @@ def _health_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
             text_cell(tenant.name),
             verdict_cell(verdict.verdict, glyphs),
             Cell(process, value=process),
-            Cell(str(chroot), chroot_level, str(chroot)),
+            _chroot_cell(spec, known),
             number(known.pid if known else None),
             Cell(duration(known.uptime if known else None), value=known.uptime if known else None),
             size(known.rss if known else None),

@@ -41,8 +41,8 @@ _WIDEST_LAST = 120
 _LEAST = 8
 """Cells that the last column gets before it must be scrolled to."""
 
-_LEAST_LAST = 26
-"""Cells that the last column should have before others are shown."""
+_WIDEST_FITTED = 26
+"""Cells that it may take where columns are left out: what it lacks is in the message line."""
 
 _MEASURED = 200
 """Rows that are measured at first."""
@@ -192,6 +192,8 @@ class TablePane(Vertical):
             self.table.show_rows(dict(rows), self._order)
         else:
             pick = operator.itemgetter(*self._shown)
+            if len(self._picks) > 2 * len(rows):
+                self._picks = {key: known for key, known in self._picks.items() if key in rows}
             self.table.show_rows({key: self._picked(key, row, pick) for key, row in rows.items()}, self._order)
 
     def _picked(self, key: Key, row: TableRow, pick: Callable[[TableRow], TableRow]) -> TableRow:
@@ -231,7 +233,7 @@ class TablePane(Vertical):
         columns = self.source.columns
         shown = list(range(len(columns)))
         if not self.state.wide:
-            widths = [*self._widths[:-1], _LEAST_LAST]
+            widths = [*self._widths[:-1], columns[-1].room]
             for name in LEAST_NEEDED:
                 if GUTTER + sum(widths[i] + GAP for i in shown) <= self.app.size.width:
                     break
@@ -243,7 +245,9 @@ class TablePane(Vertical):
         columns = []
         for i in shown:
             c = self.source.columns[i]
-            least, most = (c.width, _WIDEST) if i < last else (_LEAST, _WIDEST_LAST if self.state.wide else _LEAST_LAST)
+            least, most = (
+                (c.width, _WIDEST) if i < last else (_LEAST, _WIDEST_LAST if self.state.wide else _WIDEST_FITTED)
+            )
             width = {"min_width": least, "max_width": max(c.width, most)}
             columns.append(TableColumn(c.id, c.title, right=c.right, descending=c.right, **width))
         return columns

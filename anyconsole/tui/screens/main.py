@@ -31,15 +31,16 @@ from anyconsole.tui.places import (
     EVENTS,
     JOURNAL,
     LOADS,
-    OTHER_VIEW,
     PANES,
-    VIEWS,
     Place,
     TableState,
     Visit,
     behind,
+    other_place,
+    view_at,
     views_at,
 )
+from anyconsole.tui.scope import Scope
 from anyconsole.tui.screens.choose import ChooseScreen
 from anyconsole.tui.targets import Wish
 from anyconsole.tui.trail import Trail
@@ -63,6 +64,10 @@ _CHROME = 4
 """Lines of header, message and hints."""
 
 _CONTEXTS = (Context.TABLE, Context.MAIN, Context.APP)
+
+
+def _no_cluster() -> str:
+    return "the profile names no cluster"
 
 
 class MainScreen(Screen[None], inherit_bindings=False):
@@ -217,8 +222,10 @@ class MainScreen(Screen[None], inherit_bindings=False):
             results.refresh()
             source, title, empty = LoadResultRows(results, glyphs), "Load tests", lambda: results.words
         else:
-            view = VIEWS[view_name](self._client.store)
-            source, title = LiveRows(view, self._client.store, scope, glyphs), view.title
+            view = view_at(self._client.store, view_name, scope)
+            source, title = LiveRows(view, self._client.store, Scope() if scope.pod else scope, glyphs), view.title
+            if view.listed and not self._client.inventory.clusters:
+                empty = _no_cluster
         return TablePane(
             self._client,
             source,
@@ -313,9 +320,10 @@ class MainScreen(Screen[None], inherit_bindings=False):
         if self._charts is not None:
             self._charts.toggle()
             self.say(f"charts: {self._charts.words}")
-        elif pane is not None and (other := OTHER_VIEW.get(pane.view_name)) is not None:
+        elif (
+            pane is not None and (place := other_place(self._client.inventory, self.place, pane.view_name)) is not None
+        ):
             self._leave()
-            place = Place(other, self.place.scope)
             if len(PANES[self.place.pane]) > 1:
                 self._trail.deeper(place)
             else:

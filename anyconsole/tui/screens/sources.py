@@ -30,6 +30,9 @@ _log = logging.getLogger(__name__)
 _LOG_LINES = 10_000
 """Lines of a log that are kept; older ones are dropped."""
 
+_CONTAINER = "pod/"
+"""How the path of a container begins."""
+
 _SILENCE = 3.0
 """Seconds after which a log that has sent nothing at all is explained."""
 
@@ -118,15 +121,41 @@ class LogScreen(SourceScreen):
         super().__init__(app, sources)
         self._held: deque[Line] | None = None
         self._silent_since: float | None = None
+        self._is_previous = False
         self.text.can_follow = True
 
     def tick(self) -> None:
         """A file that isn't there and one that is empty look alike from here: say so instead of showing nothing."""
         if self._silent_since is not None and self.console.now() - self._silent_since >= _SILENCE:
             self._silent_since = None
-            self.note(
-                f"{self.source.what}: nothing yet; is it empty, missing, or not readable by your login?", Level.WARN
+            what = self.source.what
+            why = (
+                "has it said anything?"
+                if self._is_container
+                else "is it empty, missing, or not readable by your login?"
             )
+            self.note(f"{what}: nothing yet; {why}", Level.WARN)
+
+    @property
+    def _words(self) -> str:
+        return f"PREVIOUS RUN of {self.source.what}" if self._is_previous else self.source.what
+
+    @property
+    def _is_container(self) -> bool:
+        return self.source.what.startswith(_CONTAINER)
+
+    def action_source(self, step: int) -> None:
+        """Another log begins with what is said now."""
+        self._is_previous = False
+        super().action_source(step)
+
+    def action_previous(self) -> None:
+        """`p`: the container's run before this one, and back."""
+        if self._is_container:
+            self._is_previous = not self._is_previous
+            self._start()
+        else:
+            self.say("only a container has a run before this one", Level.WARN)
 
     def engine_back(self) -> None:
         """What was followed ended with the engine."""
@@ -140,29 +169,31 @@ class LogScreen(SourceScreen):
             return
         held, self._held = self._held, None
         self.text.append(held)
-        self.note(self.source.what)
+        self.note(self._words)
 
     async def read(self, source: Source) -> None:
         """Follow until the screen goes or the other end closes."""
         self.text.follow = True
         self._held = None
         self._silent_since = self.console.now()
-        self.note(source.what)
+        self.note(self._words)
         part = ""
-        stream = cast(
-            "AsyncGenerator[str, None]", self.console.client.follow("log", node=source.node, path=source.what)
-        )
+        args = {"node": source.node, "path": source.what} | ({"previous": "true"} if self._is_previous else {})
+        stream = cast("AsyncGenerator[str, None]", self.console.client.follow("log", **args))
         async with aclosing(stream):
             async for chunk in stream:
                 if not self.text.lines and self._held is None:
-                    self.note(source.what)
+                    self.note(self._words)
                 self._silent_since = None
                 *lines, part = (part + chunk).split("\n")
                 if len(part) > _LONGEST_PART:
                     lines, part = [*lines, part], ""
                 self._add(lines)
         self._add([part] if part else [])
-        self.note("the log was closed at the other end; R follows it again", Level.WARN)
+        if self._is_previous:
+            self.note(f"{self._words}: this is how it ended; p shows what it says now", Level.STALE)
+        else:
+            self.note("the log was closed at the other end; R follows it again", Level.WARN)
 
     def _add(self, lines: Sequence[str]) -> None:
         new = [Line(line.rstrip("\r")) for line in lines]

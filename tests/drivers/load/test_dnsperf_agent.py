@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 import msgspec
 import pytest
 
 from anyconsole.drivers.load.bundle import bootstrap
 from anyconsole.drivers.load.dnsperf import EDNS_SIZE
-from anyconsole.drivers.load.generator import Generator, Generators
-from anyconsole.drivers.load.local_channel import LocalChannel
 from anyconsole.drivers.load.messages import (
     Failure,
-    Hello,
     Message,
     Ready,
     Setup,
@@ -32,9 +27,10 @@ from anyconsole.drivers.load.messages import (
 )
 from anyconsole.errors import LoadError
 from anyconsole.lab import requirements
-from anyconsole.model.load import Order, Phase, Transport, Trial, Verdict
+from anyconsole.model.load import Transport, Trial, Verdict
 from benchmarks.wire import Wire
 from tests.drivers.load.name_server import ZONE, serving
+from tests.drivers.load.tool_trials import Alone, flowing, gone, order, running, silent_after
 from tests.drivers.sshd import children_of
 
 pytestmark = pytest.mark.lab
@@ -55,57 +51,11 @@ def setup(wire: Wire, **fields: object) -> Setup:
     return msgspec.convert(told, Setup)
 
 
-def order(rate: float, seconds: float = 4.0) -> Order:
-    return Order(phase=Phase.FIXED, rate=rate, seconds=seconds)
-
-
-@contextlib.asynccontextmanager
-async def running(
-    told: Setup, queries: str, prefix: list[str], seen: list[Message] | None = None
-) -> AsyncIterator[tuple[Generators, LocalChannel]]:
-    channel = await LocalChannel.open(prefix, PROGRAM)
-    watch = None if seen is None else (lambda _, what: seen.append(what))
-    async with Generators([Generator("gen1", channel, told, queries, watch, program=PROGRAM)]) as generators:
-        yield generators, channel
-
-
-async def silent_after(wire: Wire, since: float) -> float:
-    """Seconds from `since` until the last query arrived."""
-    last, changed = wire.delivered(), time.monotonic()
-    while time.monotonic() - changed < 0.5:
-        await asyncio.sleep(0.002)
-        if (now := wire.delivered()) != last:
-            last, changed = now, time.monotonic()
-    return changed - since
-
-
-async def flowing(wire: Wire) -> None:
-    before = wire.delivered()
-    async with asyncio.timeout(10):
-        while wire.delivered() < before + 100:
-            await asyncio.sleep(0.01)
-
-
-def gone(pids: list[int]) -> bool:
-    def ended(pid: int) -> bool:
-        try:
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-
-    deadline = time.monotonic() + 5
-    while not all(map(ended, pids)):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
-
-
 async def test_a_real_trial_over_every_transport_is_a_trial_of_a_generator(wire: Wire, tmp_path: Path) -> None:
     seen: list[Message] = []
 
     async def trial(told: Setup, queries: str, prefix: list[str]) -> tuple[Trial, tuple[str, ...]]:
-        async with running(told, queries, prefix, seen) as (generators, _):
+        async with running(PROGRAM, told, queries, prefix, seen) as (generators, _):
             return await generators.trial(order(500)), generators.engines
 
     with serving(tmp_path) as tls:
@@ -133,7 +83,7 @@ async def test_a_real_trial_over_every_transport_is_a_trial_of_a_generator(wire:
 async def test_losses_that_hold_it_up_are_the_targets_and_are_a_bad_trial(wire: Wire) -> None:
     wire.drop(50)
     try:
-        async with running(setup(wire), wire.queries, wire.client) as (generators, _):
+        async with running(PROGRAM, setup(wire), wire.queries, wire.client) as (generators, _):
             made, short = await generators.trial(order(2000)), await generators.trial(order(200, 0.5))
     finally:
         wire.drop(0)
@@ -144,7 +94,7 @@ async def test_losses_that_hold_it_up_are_the_targets_and_are_a_bad_trial(wire: 
 
 
 async def test_a_stop_is_silent_at_once_and_the_next_trial_runs(wire: Wire) -> None:
-    async with running(setup(wire), wire.queries, wire.client) as (generators, _):
+    async with running(PROGRAM, setup(wire), wire.queries, wire.client) as (generators, _):
         task = asyncio.create_task(generators.trial(order(1000, 30)))
         await flowing(wire)
         since = time.monotonic()
@@ -163,7 +113,7 @@ async def test_a_stop_is_silent_at_once_and_the_next_trial_runs(wire: Wire) -> N
 
 @pytest.mark.parametrize("end", ["its input ends", "it is killed"])
 async def test_dnsperf_ends_with_its_agent(wire: Wire, end: str) -> None:
-    async with running(setup(wire), wire.queries, wire.client) as (generators, channel):
+    async with running(PROGRAM, setup(wire), wire.queries, wire.client) as (generators, channel):
         task = asyncio.create_task(generators.trial(order(1000, 30)))
         await flowing(wire)
         pids = [channel.process.pid, *children_of(channel.process.pid)]
@@ -179,47 +129,8 @@ async def test_dnsperf_ends_with_its_agent(wire: Wire, end: str) -> None:
             await task
 
 
-class Alone:
-    """The agent without an engine that keeps it alive."""
-
-    def __init__(self, wire: Wire, told: Setup, queries: str | None = None) -> None:
-        start, program = bootstrap(PROGRAM)
-        self.process = subprocess.Popen(
-            [*wire.client, "/bin/sh", "-c", start], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        self.say(program)
-        self.prepare = command("prepare", **msgspec.to_builtins(told), queries=queries or wire.queries)
-        self.say(self.prepare)
-        assert isinstance(self.hear(), Hello)
-        self.ready = self.hear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate(timeout=10)
-
-    def say(self, data: bytes) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(data)
-        self.process.stdin.flush()
-
-    def hear(self) -> Message:
-        assert self.process.stdout is not None
-        return decode(self.process.stdout.readline())
-
-    def trial(self, rate: float, seconds: float) -> None:
-        self.say(command("trial", number=1, rate=rate, seconds=seconds, prime_rate=0, prime_seconds=0))
-
-    def refusal(self) -> str:
-        while not isinstance(said := self.hear(), Failure):
-            assert isinstance(said, Tick), said
-        return said.why
-
-
 async def test_silence_and_its_own_end_within_three_and_a_half_seconds_of_the_last_heartbeat(wire: Wire) -> None:
-    with Alone(wire, setup(wire)) as agent:
+    with Alone(PROGRAM, wire, setup(wire)) as agent:
         agent.trial(1000, 30)
         since = time.monotonic()
         await flowing(wire)
@@ -233,7 +144,7 @@ async def test_silence_and_its_own_end_within_three_and_a_half_seconds_of_the_la
 
 
 def test_limits_are_set_once_and_hold_whatever_is_asked_later(wire: Wire) -> None:
-    with Alone(wire, setup(wire, max_rate=1000, max_seconds=5, flows=32)) as agent:
+    with Alone(PROGRAM, wire, setup(wire, max_rate=1000, max_seconds=5, flows=32)) as agent:
         assert agent.ready == Ready(batched=False, flows=32, processes=1)
         before = wire.delivered()
         agent.trial(1001, 4)
@@ -263,7 +174,7 @@ def test_limits_are_set_once_and_hold_whatever_is_asked_later(wire: Wire) -> Non
     ],
 )
 def test_what_it_is_told_never_becomes_an_option_of_dnsperf(wire: Wire, fields: dict[str, object], why: str) -> None:
-    with Alone(wire, setup(wire, **fields)) as agent:
+    with Alone(PROGRAM, wire, setup(wire, **fields)) as agent:
         assert isinstance(agent.ready, Failure)
         assert why in agent.ready.why
 

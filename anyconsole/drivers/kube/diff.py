@@ -1,0 +1,142 @@
+"""What applying an object would change: as lines, from the object as it is and as the API server would store it (dry run). Pure.
+
+Only fields that we own are looked at, so defaults, statuses and what controllers and others add are never a difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeAlias
+
+from anyconsole.drivers.kube.render import Object
+
+__all__ = ["UNCHANGED", "difference", "differences"]
+
+UNCHANGED: Final = "unchanged"
+
+_Path: TypeAlias = tuple[str, ...]
+_ABSENT: Final = object()
+_LONGEST: Final = 160
+_HASH_LINE: Final = "metadata.annotations.anyconsole.io/rendered:"
+
+# Lists of things with a name of their own: a container more isn't a change of all that follow it.
+_KEYS: Final = ("name", "mountPath", "key", "port", "containerPort", "cidr", "topologyKey", "type")
+
+
+def difference(rendered: Object, live: Object | None, dry_run: Object | None = None) -> list[str]:
+    """The lines of one object, each "- field: value" (as it is) or "+ field: value" (as it would be); none if it is unchanged.
+
+    Args:
+        rendered: The object that would be applied: its fields are those we own.
+        live: As it is, None if it isn't there.
+        dry_run: As the API server would store it, with its own spelling of values ("0.5" cores are "500m"); `rendered` without one.
+    """
+    if live is None:
+        return [f"+ {line}" for line in _leaves((), rendered)]
+    wanted = rendered if dry_run is None else dry_run
+    lines: list[str] = []
+    for path, _ in _walk((), rendered):
+        if path in {("apiVersion",), ("kind",)}:
+            continue
+        was, becomes = _at(live, path), _at(wanted, path)
+        if was == becomes:
+            continue
+        lines += [f"{sign} {line}" for sign, value in (("-", was), ("+", becomes)) for line in _told(path, value)]
+    lines += [f"- {line}" for path, value in _dropped(rendered, live, dry_run) for line in _told(path, value)]
+    # The hash changes with whatever changes: alone it says something, beside the others it doesn't.
+    telling = [line for line in lines if not line[2:].startswith(_HASH_LINE)]
+    return telling or lines
+
+
+def differences(lines: Mapping[str, list[str]]) -> str:
+    """The differences of objects by their names, as text."""
+    told = []
+    for name, changed in lines.items():
+        told.append(f"{name}: {UNCHANGED}" if not changed else "\n".join([name, *(f"  {line}" for line in changed)]))
+    return "\n".join(told)
+
+
+def _walk(path: _Path, value: object) -> Iterator[tuple[_Path, object]]:
+    """Every leaf with the path to it; members of lists by their keys."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _walk((*path, str(key)), inner)
+    elif isinstance(value, list) and (by_key := _by_key(value)) is not None:
+        for key, inner in by_key.items():
+            yield from _walk((*path, key), inner)
+    else:
+        yield path, value
+
+
+def _leaves(path: _Path, value: object) -> Iterator[str]:
+    for leaf, inner in _walk(path, value):
+        yield from _told(leaf, inner)
+
+
+def _by_key(members: list[Any]) -> dict[str, Any] | None:
+    """The members of a list by what names each of them; None if nothing does."""
+    if not members or not all(isinstance(member, dict) for member in members):
+        return None
+    for key in _KEYS:
+        named = {f"[{member[key]}{_protocol(member)}]": member for member in members if key in member}
+        if len(named) == len(members):
+            return named
+    return None
+
+
+def _protocol(member: Mapping[str, Any]) -> str:
+    # DNS has the same port twice.
+    return f"/{member['protocol']}" if "protocol" in member and "name" not in member else ""
+
+
+def _at(obj: object, path: _Path) -> object:
+    for step in path:
+        if isinstance(obj, list):
+            obj = (_by_key(obj) or {}).get(step, _ABSENT)
+        elif isinstance(obj, dict):
+            obj = obj.get(step, _ABSENT)
+        else:
+            return _ABSENT
+    return obj
+
+
+def _dropped(rendered: Object, live: Object, dry_run: Object | None) -> Iterator[tuple[_Path, object]]:
+    """What is there because we applied it once, and would go: a field that isn't rendered any more."""
+    if dry_run is None:
+        return
+    ours = set(_walk_paths(rendered))
+    for path, value in _walk((), live):
+        if path[:1] == ("status",) or (path[:1] == ("metadata",) and path[1:2] not in {("labels",), ("annotations",)}):
+            continue
+        if path not in ours and _at(dry_run, path) is _ABSENT:
+            yield path, value
+
+
+def _walk_paths(value: object) -> Iterator[_Path]:
+    return (path for path, _ in _walk((), value))
+
+
+def _told(path: _Path, value: object) -> Iterator[str]:
+    if value is _ABSENT:
+        return
+    where = ".".join(path).replace(".[", "[")
+    text = value if isinstance(value, str) else _flat(value)
+    lines = text.splitlines() or [""]
+    if len(lines) == 1:
+        yield f"{where}: {_short(lines[0])}"
+    else:
+        yield f"{where}: ({len(lines)} lines)"
+
+
+def _flat(value: object) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, list):
+        return "[" + ", ".join(_flat(v) for v in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k}: {_flat(v)}" for k, v in value.items()) + "}"
+    return str(value)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."

@@ -1,0 +1,157 @@
+"""What was observed in Kubernetes clusters: frozen facts beside those of `facts`, projected from the API's objects, never the objects.
+
+A cluster is the `node` of its facts; its name is one of the profile. What is about one node of it that the profile names (its
+conditions, its speaker, its instances) is told under that node's name, as on bare metal. Sections of a cluster are "api" (its version and
+what we may do there), "nodes", and "pods:NAMESPACE" and "events:NAMESPACE"; of a virtual node "host" (the Node object), "calico" and
+"pod:TENANT".
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+import msgspec
+
+from anyconsole.model.fact import Fact, Key
+
+__all__ = ["Cluster", "ClusterEvent", "ClusterNode", "Container", "ContainerState", "Permission", "Pod"]
+
+
+class ContainerState(StrEnum):
+    """The three states of a container (Kubernetes API, ContainerState), and not told."""
+
+    RUNNING = "running"
+    WAITING = "waiting"
+    TERMINATED = "terminated"
+    UNKNOWN = "unknown"
+
+
+class Container(msgspec.Struct, frozen=True, kw_only=True):
+    """One container of a pod. Times are epoch seconds; `last_*` is how it ended the time before, None and "" if it never did.
+
+    `init` runs before the others; a `sidecar` is an init container that stays (restartPolicy Always). `ready` is as kubectl counts it:
+    what runs and is ready, and of an init container that it has done its work.
+    """
+
+    name: str
+    image: str = ""
+    init: bool = False
+    sidecar: bool = False
+    state: ContainerState = ContainerState.UNKNOWN
+    ready: bool = False
+    restarts: int = 0
+    reason: str = ""
+    message: str = ""
+    exit_code: int | None = None
+    started_at: float | None = None
+    last_reason: str = ""
+    last_exit_code: int | None = None
+    last_finished_at: float | None = None
+
+
+class Pod(Fact, frozen=True, kw_only=True, tag="pod"):
+    """A pod of a namespace that is watched, as `kubectl get pods -o wide` tells it.
+
+    `status` is kubectl's word (CrashLoopBackOff, Init:0/1, Terminating), `host` the Kubernetes node it is on, `is_ready` its Ready
+    condition and `trouble` why it isn't. `tenant` is whose namespace it is in, "" in others. `component` is what it is of a tenant's
+    set-up (label `anyconsole.io/component`). Times are epoch seconds.
+    """
+
+    kind: ClassVar[str] = "pod"
+
+    namespace: str
+    name: str
+    uid: str = ""
+    tenant: str = ""
+    app: str = ""
+    component: str = ""
+    owner: str = ""
+    status: str
+    is_ready: bool
+    trouble: str = ""
+    restarts: int = 0
+    restarted_at: float | None = None
+    created_at: float
+    host: str = ""
+    addresses: tuple[str, ...] = ()
+    containers: tuple[Container, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        """One per cluster, namespace and name."""
+        return (self.kind, self.node, self.namespace, self.name)
+
+    @property
+    def ready(self) -> tuple[int, int]:
+        """How many of its containers are ready, and how many it has; init containers aren't counted, sidecars are."""
+        mine = [c for c in self.containers if c.sidecar or not c.init]
+        return sum(c.ready for c in mine), len(mine)
+
+
+class ClusterNode(Fact, frozen=True, kw_only=True, tag="cluster_node"):
+    """The Node object behind a node of the profile, in section "host". `is_ready` is None where its kubelet stopped telling.
+
+    `troubles` are conditions that are not as they should be, in words; `excluded` is the label that keeps its load balancers' addresses
+    from being announced (`node.kubernetes.io/exclude-from-external-load-balancers`).
+    """
+
+    kind: ClassVar[str] = "cluster_node"
+
+    cluster: str
+    is_ready: bool | None
+    is_cordoned: bool = False
+    excluded: bool = False
+    troubles: tuple[str, ...] = ()
+    version: str = ""
+    addresses: tuple[str, ...] = ()
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    taints: tuple[str, ...] = ()
+
+
+class Permission(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """Something one may do in a cluster, as RBAC words it. `namespace` "" is all of them; `resource` may have a "/subresource"."""
+
+    verb: str
+    resource: str
+    group: str = ""
+    namespace: str = ""
+
+    def __str__(self) -> str:
+        what = f"{self.resource}.{self.group}" if self.group else self.resource
+        return f"{self.verb} {what}" + (f" in {self.namespace}" if self.namespace else " in all namespaces")
+
+
+class Cluster(Fact, frozen=True, kw_only=True, tag="cluster"):
+    """A cluster as a whole, in section "api".
+
+    `calico` is the API group and version in which Calico's objects are served, "" if they aren't. `denied` is what we would do there and
+    may not, reading or changing.
+    """
+
+    kind: ClassVar[str] = "cluster"
+
+    version: str = ""
+    calico: str = ""
+    user: str = ""
+    denied: tuple[Permission, ...] = ()
+
+
+class ClusterEvent(Fact, frozen=True, kw_only=True, tag="cluster_event"):
+    """An event of a namespace that is watched. `about` is like "Pod/ns-5c7b8"; `last_at` is epoch seconds; `severity` Normal or Warning."""
+
+    kind: ClassVar[str] = "cluster_event"
+
+    namespace: str
+    name: str
+    severity: str
+    about: str
+    reason: str
+    message: str
+    count: int
+    last_at: float
+
+    @property
+    def key(self) -> Key:
+        """One per cluster, namespace and name."""
+        return (self.kind, self.node, self.namespace, self.name)
