@@ -15,7 +15,8 @@ lab: debian $(VENV)/run ## install what is missing, build the lab network and op
 	$(BIN)/anyconsole --profile lab
 
 test: debian $(VENV)/dev ## install what is missing and run all the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not measures"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m measures
 
 check: lint test ## what CI runs: format, lint, types, import contracts, tests
 

@@ -228,7 +228,7 @@ def painted(terminal: Terminal, folder: Path, name: str) -> bool:
 
 
 def assert_painted(terminal: Terminal, folder: Path) -> None:
-    tries = 6
+    tries = 12
     assert any(painted(terminal, folder, f"screen{time.monotonic_ns()}") for _ in range(tries)), terminal.text()
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,14 +14,11 @@ import pytest
 
 from anyconsole.actions.load.record import RunRecord
 from anyconsole.errors import LabError
-from anyconsole.lab import Lab, control
+from anyconsole.lab import Lab
 from anyconsole.lab.queries import QueryLoad
 from tests.e2e.drains import change, put_back
 from tests.e2e.loads import (
     IN_SERVICE,
-    Heard,
-    LoadConsole,
-    LoadScreen,
     arguments,
     costly_answers,
     load_test,
@@ -33,15 +27,12 @@ from tests.e2e.loads import (
 )
 from tests.e2e.observe import run_headless
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.lab, pytest.mark.measures, pytest.mark.timeout(240)]
 
 _LONG = pytest.mark.skipif(
     os.environ.get("ANYCONSOLE_LOADS") != "all",
     reason="ANYCONSOLE_LOADS=all also attributes limits, which takes a minute",
 )
-
-GENTLE = ("--purpose", "fixed", "--rate", "300", "--seconds", "60", "--flows", "16")
-"""Enough to be heard, too little to be felt."""
 
 LIMIT = 2000
 OTHER_LIMIT = 1500
@@ -231,116 +222,3 @@ def test_one_flow_that_fills_one_of_two_workers_is_a_skew(breakable: Lab, tmp_pa
     with costly_answers(breakable, "fra2", "enum"):
         one = _overloaded(breakable, tmp_path, "enum.fra2", 30_000, "--flows", "1", "--generator", "gen3")
     assert one.startswith("flow-skew: "), one
-
-
-# --- silence
-
-
-class Strike(NamedTuple):
-    """Something that ends a load test: its target, its generator, what happens, and the seconds until silence at most."""
-
-    target: str
-    generator: str
-    strike: Callable[[Lab, LoadConsole], None]
-    within: float
-
-
-def _shut_port(lab: Lab, host: str) -> None:
-    done = lab.run("jump", ["ip", "link", "set", host, "down"])
-    assert done.returncode == 0, done.stderr
-
-
-def _kill_sshd(lab: Lab, host: str) -> None:
-    assert control.signal_program(lab.paths, host, "/usr/sbin/sshd", signal.SIGKILL) >= 2
-
-
-STRIKES = {
-    "ctrl-c": Strike("de.fra1", "gen1", lambda _, console: console.strike(signal.SIGINT), 0.1),
-    "a kill": Strike("de.fra2", "gen1", lambda _, console: console.strike(signal.SIGKILL), 3.5),
-    "a closed terminal": Strike("de.lon1", "gen1", lambda _, console: console.hang_up(), 3.5),
-    "the link of the generator": Strike("de.ams1", "gen2", lambda lab, _: _shut_port(lab, "client2"), 3.5),
-    "sshd of the generator": Strike("de.sin1", "gen3", lambda lab, _: _kill_sshd(lab, "client3"), 3.5),
-}
-
-
-@pytest.fixture
-def struck(lab: Lab) -> Iterator[Lab]:
-    """The lab, and what a strike left of its generators is mended."""
-    yield lab
-    lab.run("jump", ["ip", "link", "set", "client2", "up"])
-    control.start(lab.paths, "client3", ["sshd"])
-
-
-def test_whatever_ends_a_load_test_its_generators_are_silent(struck: Lab, tmp_path: Path) -> None:
-    """All run at once and are struck one after the other."""
-    lab, silent = struck, {}
-    with ExitStack() as stack:
-        heard = {name: stack.enter_context(Heard(lab, *_place(strike.target))) for name, strike in STRIKES.items()}
-        consoles = {}
-        for name, strike in STRIKES.items():
-            more = (*GENTLE, "--generator", strike.generator, *IN_SERVICE)
-            consoles[name] = stack.enter_context(LoadConsole(lab, tmp_path / name, strike.target, *more))
-        for name, console in consoles.items():
-            console.wait_for_load(heard[name])
-        for name, strike in STRIKES.items():
-            began = time.time()
-            strike.strike(lab, consoles[name])
-            silent[name] = heard[name].silent_after(began, strike.within)
-        codes = {name: console.wait() for name, console in consoles.items()}
-        said = {name: console.said for name, console in consoles.items()}
-    assert {name: seconds for name, seconds in silent.items() if seconds > STRIKES[name].within} == {}, silent
-    print({name: f"{seconds:.3f} s" for name, seconds in silent.items()})
-    assert codes == {name: -signal.SIGKILL if name == "a kill" else 1 for name in STRIKES}, said
-    for name in ("the link of the generator", "sshd of the generator"):
-        (record,) = records_of(tmp_path / name)
-        assert record.result.verdict in ("aborted", "void"), record.result
-
-
-def _place(target: str) -> tuple[str, str]:
-    tenant, _, host = target.partition(".")
-    return host, tenant
-
-
-def test_the_stop_key_and_the_death_of_a_screen_silence_it(lab: Lab, tmp_path: Path) -> None:
-    with LoadScreen(lab, tmp_path, "enum.fra1", 300) as screen, Heard(lab, "fra1", "enum") as heard:
-        screen.start(heard)
-        began = time.time()
-        assert screen.say("cancel") == "stopped"
-        stopped = heard.silent_after(began, 0.1)
-        screen.start(heard)
-        began = time.time()
-        screen.process.kill()
-        died = heard.silent_after(began, 3.5)
-    print(f"the stop key {stopped:.3f} s, the death of the screen {died:.3f} s")
-    assert stopped <= 0.1
-    assert died <= 3.5
-    # The engine outlived its screen, and wrote it down.
-    assert run_headless(lab, tmp_path, "journal", "show").stdout.count(" stopped ") == 2
-
-
-# --- guards
-
-
-def test_a_test_stops_when_a_session_falls_or_a_neighbour_goes_dumb(breakable: Lab, tmp_path: Path) -> None:
-    lab = breakable
-    with ExitStack() as stack:
-        runs = {}
-        for host in ("fra1", "lon1"):
-            heard = stack.enter_context(Heard(lab, host, "de"))
-            console = LoadConsole(lab, tmp_path / host, f"de.{host}", *GENTLE, "--generator", "gen1", *IN_SERVICE)
-            runs[host] = (heard, stack.enter_context(console))
-        for heard, console in runs.values():
-            console.wait_for_load(heard)
-        lab.break_("session", "fra1", "ix1_v4")
-        lab.break_("nameserver", "lon1", "nic")
-        codes = {host: console.wait() for host, (_heard, console) in runs.items()}
-        said = {host: console.said for host, (_heard, console) in runs.items()}
-    assert codes == {"fra1": 1, "lon1": 1}, said
-    for host, why in (("fra1", "ix1_v4 of fra1 is"), ("lon1", "nic on lon1 doesn't answer any more")):
-        assert why in said[host]
-        (record,) = records_of(tmp_path / host)
-        assert record.result.verdict == "aborted"
-        assert why in record.result.why
-        journal = json.loads(run_headless(lab, tmp_path / host, "journal", "export", "--output", "json").stdout)
-        assert journal["change"]["outcome"] == "failed"
-        assert why in json.dumps(journal)

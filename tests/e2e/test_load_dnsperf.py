@@ -9,7 +9,7 @@ import pytest
 from anyconsole.lab import Lab
 from tests.e2e.loads import measured
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.lab, pytest.mark.measures, pytest.mark.timeout(120)]
 
 TCP = ("--purpose", "fixed", "--rate", "300", "--seconds", "4", "--protocol", "tcp")
 

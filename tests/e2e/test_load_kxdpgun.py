@@ -12,7 +12,7 @@ import pytest
 from anyconsole.lab import Lab
 from tests.e2e.loads import IN_SERVICE, load_test, records_of
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.lab, pytest.mark.measures, pytest.mark.timeout(120)]
 
 HOST = "client3"
 

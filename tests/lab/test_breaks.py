@@ -183,6 +183,7 @@ def test_workers_of_a_name_server_listen_each_at_a_socket_of_its_own(breakable_l
     assert sockets() == 1
 
 
+@pytest.mark.measures
 def test_quota_throttles_one_name_server_also_after_a_restart_and_the_login_can_see_it(breakable_lab: Lab) -> None:
     lab = breakable_lab
     try:

@@ -12,7 +12,7 @@ from anyconsole.lab import Lab
 from anyconsole.lab.topology import TENANTS
 from tests.lab.offered import offer
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.measures]
 
 DE, NIC, _ = TENANTS
 

@@ -25,7 +25,7 @@ from anyconsole.model.load import Order, Phase
 from benchmarks.wire import NSID, Wire
 from tests.drivers.sshd import children_of
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.measures]
 
 ATTEMPTS = 4
 """What depends on the machine being idle is tried so often; what must always hold is checked each time."""

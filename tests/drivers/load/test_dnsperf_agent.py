@@ -33,7 +33,7 @@ from tests.drivers.load.name_server import ZONE, serving
 from tests.drivers.load.tool_trials import Alone, flowing, gone, order, running, silent_after
 from tests.drivers.sshd import children_of
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.measures]
 
 PROGRAM = "dnsperf_agent"
 

@@ -181,6 +181,7 @@ def given_back(wire: Wire) -> bool:
 
 
 @pytest.mark.lab
+@pytest.mark.measures
 async def test_a_real_trial_is_a_trial_of_a_generator(wire: Wire) -> None:
     seen: list[Any] = []
     told = setup(wire, sources=(wire.client_v4[1],), services=("192.0.2.0/24",))
@@ -207,6 +208,7 @@ async def test_a_real_trial_is_a_trial_of_a_generator(wire: Wire) -> None:
 
 
 @pytest.mark.lab
+@pytest.mark.measures
 async def test_a_stop_is_silent_at_once_even_before_the_first_query(wire: Wire) -> None:
     """Told to stop in its first second, kxdpgun itself forgets it."""
     told = setup(wire, address=wire.server_v6)
@@ -234,6 +236,7 @@ async def test_a_stop_is_silent_at_once_even_before_the_first_query(wire: Wire) 
 
 
 @pytest.mark.lab
+@pytest.mark.measures
 @pytest.mark.parametrize("end", ["its input ends", "it is killed"])
 async def test_kxdpgun_ends_with_its_agent_and_the_interface_is_given_back(wire: Wire, end: str) -> None:
     async with running(PROGRAM, setup(wire), wire.queries, wire.client) as (generators, channel):
@@ -255,6 +258,7 @@ async def test_kxdpgun_ends_with_its_agent_and_the_interface_is_given_back(wire:
 
 
 @pytest.mark.lab
+@pytest.mark.measures
 async def test_silence_within_three_and_a_half_seconds_of_the_last_heartbeat(wire: Wire) -> None:
     with Alone(PROGRAM, wire, setup(wire)) as agent:
         assert agent.ready == Ready(batched=False, flows=200, processes=1)
@@ -272,6 +276,7 @@ async def test_silence_within_three_and_a_half_seconds_of_the_last_heartbeat(wir
 
 
 @pytest.mark.lab
+@pytest.mark.measures
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
@@ -291,6 +296,7 @@ def test_what_it_may_not_have_is_refused_before_anything_runs(wire: Wire, fields
 
 
 @pytest.mark.lab
+@pytest.mark.measures
 def test_an_interface_has_one_test_at_a_time(wire: Wire) -> None:
     """A second kxdpgun there takes the first one's answers, which then seem lost."""
     with Alone(PROGRAM, wire, setup(wire)), Alone(PROGRAM, wire, setup(wire)) as second:
@@ -299,6 +305,7 @@ def test_an_interface_has_one_test_at_a_time(wire: Wire) -> None:
 
 
 @pytest.mark.lab
+@pytest.mark.measures
 def test_what_the_records_say_of_edns_and_flows_is_what_it_sends(wire: Wire) -> None:
     """It asks from a new port each time, and offers the size that our own agent offers."""
     code = (

@@ -21,7 +21,7 @@ from anyconsole.errors import LoadError
 from anyconsole.model.load import Order, Phase
 from tests.drivers.sshd import Servers, Sshd
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.measures]
 
 QUERIES = "a.test A\nb.test AAAA\n"
 
