@@ -70,22 +70,21 @@ class Measured(NamedTuple):
 
 @pytest.fixture(scope="module")
 def searches(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measured]:
-    """fra1 (NSD) is drained of `de` and searched from three generators, and beside it ams1 (Knot), which is in service."""
+    """fra1 (NSD) is drained of `de` and searched from three generators; then ams1 (Knot), which is in service."""
     state = tmp_path_factory.mktemp("searches")
     lab.limit("fra1", LIMIT, "de")
     lab.limit("ams1", OTHER_LIMIT, "de")
-    search = ("--cap", "8000", "--rate", "500", "--confirm", "5")
+    search = ("--cap", "8000", "--rate", "1000", "--confirm", "3")
     short = ("--purpose", "fixed", "--rate", "500", "--seconds", "1")
     queries = state / "queries"
     queries.write_text("".join(f"name{number}.de.example A\n" for number in range(2000)))
     try:
         with put_back(lab, "fra1"), QueryLoad(lab, rate=50) as clients:
             change(lab, state, "drain", "--node", "fra1", "--tenant", "de", "--hard", "--reason", "measure it")
-            with ThreadPoolExecutor() as pool:
-                other = pool.submit(measured, lab, state / "ams1", "de.ams1", *search)
-                otherwise = pool.submit(measured, lab, state / "lon1", "de.lon1", *short, "--queries", str(queries))
-                drained = measured(lab, state / "fra1", "de.fra1", *search)
-        yield Measured(state, drained, other.result(), otherwise.result(), clients)
+            drained = measured(lab, state / "fra1", "de.fra1", *search)
+            other = measured(lab, state / "ams1", "de.ams1", *search)
+            otherwise = measured(lab, state / "lon1", "de.lon1", *short, "--queries", str(queries))
+        yield Measured(state, drained, other, otherwise, clients)
     finally:
         lab.unlimit("fra1")
         lab.unlimit("ams1")

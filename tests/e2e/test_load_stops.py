@@ -48,8 +48,8 @@ def _kill_sshd(lab: Lab, host: str) -> None:
 
 STRIKES = {
     "ctrl-c": Strike("de.fra1", "gen1", lambda _, console: console.strike(signal.SIGINT), 0.1),
-    "a kill": Strike("de.fra2", "gen1", lambda _, console: console.strike(signal.SIGKILL), 3.5),
-    "a closed terminal": Strike("de.lon1", "gen1", lambda _, console: console.hang_up(), 3.5),
+    "a kill": Strike("de.fra2", "gen2", lambda _, console: console.strike(signal.SIGKILL), 3.5),
+    "a closed terminal": Strike("de.lon1", "gen3", lambda _, console: console.hang_up(), 3.5),
     "the link of the generator": Strike("de.ams1", "gen2", lambda lab, _: _shut_port(lab, "client2"), 3.5),
     "sshd of the generator": Strike("de.sin1", "gen3", lambda lab, _: _kill_sshd(lab, "client3"), 3.5),
 }
@@ -64,28 +64,46 @@ def struck(lab: Lab) -> Iterator[Lab]:
 
 
 def test_whatever_ends_a_load_test_its_generators_are_silent(struck: Lab, tmp_path: Path) -> None:
-    """All run at once and are struck one after the other."""
-    lab, silent = struck, {}
-    with ExitStack() as stack:
-        heard = {name: stack.enter_context(Heard(lab, *_place(strike.target))) for name, strike in STRIKES.items()}
-        consoles = {}
-        for name, strike in STRIKES.items():
-            more = (*GENTLE, "--generator", strike.generator, *IN_SERVICE)
-            consoles[name] = stack.enter_context(LoadConsole(lab, tmp_path / name, strike.target, *more))
-        for name, console in consoles.items():
-            console.wait_for_load(heard[name])
-        for name, strike in STRIKES.items():
-            began = time.time()
-            strike.strike(lab, consoles[name])
-            silent[name] = heard[name].silent_after(began, strike.within)
-        codes = {name: console.wait() for name, console in consoles.items()}
-        said = {name: console.said for name, console in consoles.items()}
+    """As many run at once as there are generators, and are struck one after the other."""
+    lab = struck
+    silent: dict[str, float] = {}
+    codes: dict[str, int] = {}
+    said: dict[str, str] = {}
+    waiting = dict(STRIKES)
+    while waiting:
+        volley = {strike.generator: name for name, strike in reversed(waiting.items())}.values()
+        with ExitStack() as stack:
+            heard = {name: stack.enter_context(Heard(lab, *_place(STRIKES[name].target))) for name in volley}
+            consoles = {}
+            for name in volley:
+                more = (*GENTLE, "--generator", STRIKES[name].generator, *IN_SERVICE)
+                consoles[name] = stack.enter_context(LoadConsole(lab, tmp_path / name, STRIKES[name].target, *more))
+            for name, console in consoles.items():
+                console.wait_for_load(heard[name])
+            for name in volley:
+                began = time.time()
+                STRIKES[name].strike(lab, consoles[name])
+                silent[name] = heard[name].silent_after(began, STRIKES[name].within)
+            codes |= {name: console.wait() for name, console in consoles.items()}
+            said |= {name: console.said for name, console in consoles.items()}
+        waiting = {name: strike for name, strike in waiting.items() if name not in silent}
     assert {name: seconds for name, seconds in silent.items() if seconds > STRIKES[name].within} == {}, silent
     print({name: f"{seconds:.3f} s" for name, seconds in silent.items()})
     assert codes == {name: -signal.SIGKILL if name == "a kill" else 1 for name in STRIKES}, said
     for name in ("the link of the generator", "sshd of the generator"):
         (record,) = records_of(tmp_path / name)
         assert record.result.verdict in ("aborted", "void"), record.result
+
+
+def test_a_generator_serves_one_test_at_a_time(lab: Lab, tmp_path: Path) -> None:
+    """Its limit is for all it sends: a second test on another node would take it twice."""
+    more = (*GENTLE, "--generator", "gen1", *IN_SERVICE)
+    with Heard(lab, "fra1", "de") as heard, LoadConsole(lab, tmp_path / "first", "de.fra1", *more) as first:
+        first.wait_for_load(heard)
+        with LoadConsole(lab, tmp_path / "second", "de.fra2", *more) as second:
+            assert second.wait() == 1
+        assert "gen1: somebody else runs a load test there" in second.said
+        first.strike(signal.SIGINT)
 
 
 def _place(target: str) -> tuple[str, str]:
@@ -117,9 +135,9 @@ def test_a_test_stops_when_a_session_falls_or_a_neighbour_goes_dumb(breakable_la
     lab = breakable_lab
     with ExitStack() as stack:
         runs = {}
-        for host in ("fra1", "lon1"):
+        for host, generator in (("fra1", "gen1"), ("lon1", "gen2")):
             heard = stack.enter_context(Heard(lab, host, "de"))
-            console = LoadConsole(lab, tmp_path / host, f"de.{host}", *GENTLE, "--generator", "gen1", *IN_SERVICE)
+            console = LoadConsole(lab, tmp_path / host, f"de.{host}", *GENTLE, "--generator", generator, *IN_SERVICE)
             runs[host] = (heard, stack.enter_context(console))
         for heard, console in runs.values():
             console.wait_for_load(heard)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
@@ -40,7 +40,7 @@ from anyconsole.model.inventory import LoadEngine, LoadTarget, family_of
 from anyconsole.model.load import Order, Phase, Transport, Trial
 from anyconsole.model.store import FleetStore
 
-__all__ = ["Hold", "LoadHands", "generators", "prove", "queries_of", "setups_of", "shares_of", "watched"]
+__all__ = ["Hold", "LoadHands", "generators", "held", "prove", "queries_of", "setups_of", "shares_of", "watched"]
 
 PROOFS: Final = 200
 PROOF_RATE: Final = 50.0
@@ -120,6 +120,24 @@ class Hold:
         while True:
             await asyncio.sleep(HOLD_BEAT)
             channel.write(b"\n")
+
+
+@asynccontextmanager
+async def held(hands: LoadHands, hosts: Collection[str]) -> AsyncIterator[tuple[Hold, ...]]:
+    """Hosts that are ours alone while the context lasts: a node, or it is measured twice; generators, or their limits don't hold.
+
+    Raises:
+        AnyconsoleError: Somebody else has one of them; then we have none.
+    """
+    holds = tuple(Hold(hands, host) for host in dict.fromkeys(hosts))
+    taken = await asyncio.gather(*(hold.__aenter__() for hold in holds), return_exceptions=True)
+    try:
+        if failed := next((one for one in taken if isinstance(one, BaseException)), None):
+            raise failed
+        yield holds
+    finally:
+        for hold in holds:
+            await hold.__aexit__()
 
 
 @asynccontextmanager

@@ -42,6 +42,7 @@ from anyconsole.actions.load.rig import (
     Hold,
     LoadHands,
     generators,
+    held,
     prove,
     queries_of,
     setups_of,
@@ -218,7 +219,7 @@ class _Test:
         self._tripped = ""
         self._is_adjusting = False
         self._trial: asyncio.Task[Trial] | None = None
-        self._hold: Hold | None = None
+        self._holds: tuple[Hold, ...] = ()
         self._seconds: list[tuple[float, Counts, dict[str, InstanceSecond]]] = []
         view = LoadView(
             run=change,
@@ -275,8 +276,9 @@ class _Test:
 
     async def _carry_out(self, folder: Path) -> str:
         async with AsyncExitStack() as stack:
-            self._show(words="takes the node for itself")
-            self._hold = await stack.enter_async_context(Hold(self._hands, self._target.node))
+            self._show(words="takes node and generators for itself")
+            hosts = (self._target.node, *(g.name for g in generators_of(self._store, self._request)))
+            self._holds = await stack.enter_async_context(held(self._hands, hosts))
             watching = await stack.enter_async_context(
                 watched(self._hands, self._store, self._target.node, self._server.sampled)
             )
@@ -418,11 +420,11 @@ class _Test:
         self._on_view(self._live.view)
 
     def _overrun(self) -> str:
-        """What stops a test besides the fleet: its time window, and losing its hold of the node."""
+        """What stops a test besides the fleet: its time window, and losing its hold of node or generators."""
         if self._request.force and self._clock() >= self._request.window_until:
             return "its time window is over"
-        is_lost = self._hold is not None and self._hold.is_lost
-        return f"{self._target.node} is not held any more: another test may begin there" if is_lost else ""
+        lost = next((hold.host for hold in self._holds if hold.is_lost), "")
+        return f"{lost} is not held any more: another test may begin there" if lost else ""
 
     async def _flush(self, file: RunFile) -> None:
         """Write the seconds that have come: whatever becomes of this console, they are on record."""
