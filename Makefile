@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 CODE := anyconsole tests benchmarks docs
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test check lint format debian lock clean
+.PHONY: help lab test test-cluster check lint format debian lock clean
 
 help: ## say what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 lab: debian $(VENV)/run ## install what is missing, build the lab network and open the console on it
 	$(BIN)/anyconsole lab up
@@ -17,6 +17,10 @@ lab: debian $(VENV)/run ## install what is missing, build the lab network and op
 test: debian $(VENV)/dev ## install what is missing and run all the tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not measures"
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m measures
+
+test-cluster: $(VENV)/dev ## run the tests of Kubernetes against the cluster that ANYCONSOLE_TEST_KUBECONFIG names (CONTRIBUTING.md)
+	@test -n "$$ANYCONSOLE_TEST_KUBECONFIG" || { echo "ANYCONSOLE_TEST_KUBECONFIG names no kubeconfig; CONTRIBUTING.md says how to get a cluster" >&2; exit 2; }
+	$(BIN)/python -m pytest $(wildcard tests/kube tests/drivers/kube tests/e2e/test_virtual.py)
 
 check: lint test ## what CI runs: format, lint, types, import contracts, tests
 
