@@ -83,6 +83,13 @@ def is_settled(store: FleetStore, now: float) -> bool:
     if not all(_has_told(store, c) for c in fleet.clusters):
         return False
     bare = [n for n in nodes if not n.cluster]
+    virtual = [n for n in nodes if n.cluster and (c := store.cluster(n.cluster)) is not None and c.calico]
+    if any(
+        store.export(n.name, speaker.name, session.name, prefix) is None
+        for n in virtual
+        for speaker, session, _, prefix in verdicts.node_announcements(store, n)
+    ):
+        return False
     if any(verdicts.instance(store, n, i, now).verdict is Verdict.UNKNOWN for n in bare for i in n.instances):
         return False
     if any(

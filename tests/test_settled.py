@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from anyconsole.headless import is_settled
-from anyconsole.model.facts import Gone, LinkState
+from anyconsole.model.facts import Export, Exported, Gone, LinkState
 from anyconsole.model.pods import Permission
 from anyconsole.model.store import FleetStore
 from tests.fleet import CLUSTER, NOW, healthy, healthy_hybrid, healthy_store, hybrid
@@ -41,7 +41,12 @@ def test_pods_that_may_not_be_listed_are_not_waited_for() -> None:
     assert is_settled(store, NOW)
 
 
-def test_what_calico_exports_may_never_be_known_and_is_not_waited_for() -> None:
+def test_what_calico_exports_is_waited_for_until_it_is_known_or_said_why_it_is_not() -> None:
     store = healthy_hybrid()
-    store.apply([Gone(key=f.key) for f in list(store) if f.kind == "export" and f.node in ("hv1", "hv2")])
+    exports = [f for f in store if isinstance(f, Export) and f.node in ("hv1", "hv2")]
+    assert exports
+    store.apply([Gone(key=f.key) for f in exports])
+    assert not is_settled(store, NOW)
+    unknown = {"exported": Exported.UNKNOWN, "detail": "no permission: create pods/exec in kube-system"}
+    store.apply([msgspec.structs.replace(f, **unknown) for f in exports])
     assert is_settled(store, NOW)

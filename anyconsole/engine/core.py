@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -26,6 +27,11 @@ from anyconsole.model.events import Event, EventLog
 from anyconsole.model.facts import Beat, Gone, Key, Observation
 from anyconsole.model.inventory import Inventory
 from anyconsole.model.store import FleetStore, Update
+
+if TYPE_CHECKING:
+    from anyconsole.drivers.kube.execute import Preview
+    from anyconsole.drivers.kube.fleet import KubeFleet
+    from anyconsole.drivers.prometheus import OpenTunnel
 
 __all__ = ["FleetEngine"]
 
@@ -43,6 +49,17 @@ _CLOCK_STEP = 0.5
 def _since_boot() -> float:
     """Seconds that nobody can set; sleep counts where the system can tell (Linux)."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def _clusters(
+    inventory: Inventory, emit: Callable[[Sequence[Update]], None], open_tunnel: OpenTunnel
+) -> KubeFleet | None:
+    """The clusters of a profile. One without any doesn't pay for the Kubernetes client."""
+    if not inventory.clusters:
+        return None
+    from anyconsole.drivers.kube.fleet import KubeFleet  # noqa: PLC0415
+
+    return KubeFleet(inventory, emit, open_tunnel)
 
 
 class FleetEngine:
@@ -69,6 +86,7 @@ class FleetEngine:
         self._touched: set[str] = set()
         self._new_events: list[Event] = []
         self._fleet = SshFleet(inventory, self.take)
+        self._clusters = _clusters(inventory, self.take, self._fleet.open_tunnel)
         self._woken = asyncio.Event()
         self.changes = Changes(self.store, self, self._fleet.operator_key, self._woken.set, clock)
 
@@ -77,6 +95,8 @@ class FleetEngine:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._fleet.run(), name="ssh fleet")
+                if self._clusters is not None:
+                    tasks.create_task(self._clusters.run(), name="clusters")
                 tasks.create_task(self._sweep(), name="sweep")
                 tasks.create_task(self.changes.follow_journal(), name="journal")
                 tasks.create_task(self.changes.follow_capacities(self.take), name="capacities")
@@ -152,12 +172,23 @@ class FleetEngine:
     # --- hands of the runner
 
     async def execute(self, host: str, script: str, deadline: float) -> Completed:
-        """Run a script on a node. Raises AnyconsoleError: then it may or may not have run."""
+        """Run a script on a node: of sh, or of API calls where it is in a cluster. Raises AnyconsoleError: it may or may not have run."""
+        if (clusters := self._holding(host)) is not None:
+            return await clusters.execute(host, script, deadline)
         return await self._fleet.execute(host, ["sh", "-c", script], deadline)
 
     async def look(self, hosts: Collection[str], deadline: float) -> set[str]:
         """Look at nodes anew; those whose state, read after this call began, is in the store."""
-        return await self._fleet.look(hosts, deadline)
+        if self._clusters is None:
+            return await self._fleet.look(hosts, deadline)
+        bare, virtual = await asyncio.gather(self._fleet.look(hosts, deadline), self._clusters.look(hosts, deadline))
+        return bare | virtual
+
+    async def preview(self, cluster: str, script: str, deadline: float) -> list[Preview]:
+        """What a script of API calls would change in a cluster. Raises AnyconsoleError."""
+        if (clusters := self._holding(cluster)) is None:
+            raise AnyconsoleError(f"there is no cluster {cluster!r} in profile {self.inventory.name}")
+        return await clusters.preview(cluster, script, deadline)
 
     async def open_channel(self, host: str, program: str) -> Channel:
         """Start one of the programs of load tests on a host. Raises AnyconsoleError."""
@@ -167,22 +198,30 @@ class FleetEngine:
         """A port on 127.0.0.1 that leads to an address as `host` sees it. Raises AnyconsoleError."""
         return self._fleet.forward(host, address, port)
 
+    def _holding(self, name: str) -> KubeFleet | None:
+        """The clusters, if `name` is one of them or a node in one."""
+        return self._clusters if self._clusters is not None and self._clusters.knows(name) else None
+
     # --- questions
 
     async def ask(self, op: str, args: dict[str, str]) -> str:
         """Answer one question. Raises AnyconsoleError.
 
-        Looking: raw (node, section), poke (node), shell (node), plan (action, request), journal (change).
+        Looking: raw (node, section), poke (node), shell (node; in a cluster also path), plan (action, request), journal (change).
         Changing: arm (seconds), start (plan, overrides), cancel (run), answer (run, question, answer), adjust (run, factor),
         acknowledge (change).
         """
         match op:
             case "raw":
+                if (clusters := self._holding(args["node"])) is not None:
+                    return await clusters.raw(args["node"], args["section"])
                 return await self._fleet.raw(args["node"], args["section"])
             case "poke":
-                self._fleet.poke(args["node"])
+                (self._holding(args["node"]) or self._fleet).poke(args["node"])
                 return ""
             case "shell":
+                if "path" in args and (clusters := self._holding(args["node"])) is not None:
+                    return json.dumps(clusters.shell(args["node"], args["path"]))
                 return json.dumps(shell_argv(self.inventory, args["node"]))
             case "plan":
                 return msgspec.json.encode(self.changes.plan(args["action"], args["request"])).decode()
@@ -208,7 +247,9 @@ class FleetEngine:
                 raise AnyconsoleError(f"the engine does not know the question {op!r}")
 
     def follow(self, op: str, args: dict[str, str]) -> AsyncGenerator[bytes, None]:
-        """Open a stream: log (node, path). Raises AnyconsoleError."""
+        """Open a stream: log (node, path; of a container also previous). Raises AnyconsoleError."""
         if op != "log":
             raise AnyconsoleError(f"the engine does not know the stream {op!r}")
+        if (clusters := self._holding(args["node"])) is not None:
+            return clusters.log(args["node"], args["path"], previous=bool(args.get("previous")))
         return self._fleet.tail(args["node"], args["path"])

@@ -15,7 +15,7 @@ import msgspec
 
 from anyconsole.model.fact import Fact, Key
 from anyconsole.model.inventory import Family
-from anyconsole.model.pods import Cluster, ClusterEvent, ClusterNode, Pod
+from anyconsole.model.pods import Cluster, ClusterEvent, ClusterNode, Pod, RoutingConfig
 
 __all__ = [
     "Answer", "Beat", "Chroot", "Export", "Exported", "Fact", "Gone", "HostHealth", "InstanceStatus", "Key", "Link", "LinkState",
@@ -335,6 +335,7 @@ Observation: TypeAlias = (
     | ClusterNode
     | ClusterEvent
     | Pod
+    | RoutingConfig
 )
 
 

@@ -2,8 +2,8 @@
 
 A cluster is the `node` of its facts; its name is one of the profile. What is about one node of it that the profile names (its
 conditions, its speaker, its instances) is told under that node's name, as on bare metal. Sections of a cluster are "api" (its version and
-what we may do there), "nodes", and "pods:NAMESPACE" and "events:NAMESPACE"; of a virtual node "host" (the Node object), "calico" and
-"pod:TENANT".
+what we may do there), "nodes", "calico" (what its routing is made of), and "pods:NAMESPACE" and "events:NAMESPACE"; of a virtual node
+"host" (the Node object), "calico" and "pod:TENANT".
 """
 
 from __future__ import annotations
@@ -15,7 +15,17 @@ import msgspec
 
 from anyconsole.model.fact import Fact, Key
 
-__all__ = ["Cluster", "ClusterEvent", "ClusterNode", "Container", "ContainerState", "Permission", "Pod"]
+__all__ = [
+    "Cluster",
+    "ClusterEvent",
+    "ClusterNode",
+    "Container",
+    "ContainerState",
+    "Permission",
+    "Pod",
+    "RoutingConfig",
+    "RoutingObject",
+]
 
 
 class ContainerState(StrEnum):
@@ -27,7 +37,7 @@ class ContainerState(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Container(msgspec.Struct, frozen=True, kw_only=True):
+class Container(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One container of a pod. Times are epoch seconds; `last_*` is how it ended the time before, None and "" if it never did.
 
     `init` runs before the others; a `sidecar` is an init container that stays (restartPolicy Always). `ready` is as kubectl counts it:
@@ -50,7 +60,7 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     last_finished_at: float | None = None
 
 
-class Pod(Fact, frozen=True, kw_only=True, tag="pod"):
+class Pod(Fact, frozen=True, kw_only=True, tag="pod", gc=False):
     """A pod of a namespace that is watched, as `kubectl get pods -o wide` tells it.
 
     `status` is kubectl's word (CrashLoopBackOff, Init:0/1, Terminating), `host` the Kubernetes node it is on, `is_ready` its Ready
@@ -137,7 +147,7 @@ class Cluster(Fact, frozen=True, kw_only=True, tag="cluster"):
     denied: tuple[Permission, ...] = ()
 
 
-class ClusterEvent(Fact, frozen=True, kw_only=True, tag="cluster_event"):
+class ClusterEvent(Fact, frozen=True, kw_only=True, tag="cluster_event", gc=False):
     """An event of a namespace that is watched. `about` is like "Pod/ns-5c7b8"; `last_at` is epoch seconds; `severity` Normal or Warning."""
 
     kind: ClassVar[str] = "cluster_event"
@@ -155,3 +165,32 @@ class ClusterEvent(Fact, frozen=True, kw_only=True, tag="cluster_event"):
     def key(self) -> Key:
         """One per cluster, namespace and name."""
         return (self.kind, self.node, self.namespace, self.name)
+
+
+class RoutingObject(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the objects that a drain is made of: as much of it as decides what is announced, as JSON in `body`.
+
+    `name` is the object's. `version` is its resourceVersion; that of a Node is left out, for a kubelet changes it at any time.
+    """
+
+    kind: str
+    name: str
+    body: str
+    version: str = ""
+
+
+class RoutingConfig(Fact, frozen=True, kw_only=True, tag="routing"):
+    """What a cluster's announcements are configured by, in section "calico": what drains change, so that they can be planned.
+
+    `api` is the API group and version of Calico's objects, `calico` Calico's version ("3.32", "" if it isn't known). `dead_man` says
+    whether the account is there that takes unconfirmed drains back, None if that isn't known. `too_much` says why nothing can be planned
+    there all the same; then there are no objects.
+    """
+
+    kind: ClassVar[str] = "routing"
+
+    api: str
+    calico: str = ""
+    dead_man: bool | None = None
+    too_much: str = ""
+    objects: tuple[RoutingObject, ...] = ()

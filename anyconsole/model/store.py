@@ -33,7 +33,7 @@ from anyconsole.model.facts import (
     SpeakerStatus,
 )
 from anyconsole.model.inventory import Inventory
-from anyconsole.model.pods import Cluster, ClusterEvent, ClusterNode, Pod
+from anyconsole.model.pods import Cluster, ClusterEvent, ClusterNode, Pod, RoutingConfig
 
 __all__ = ["MAX_FACTS_PER_CLUSTER", "MAX_FACTS_PER_NODE", "SERIES_LENGTH", "ChangeSet", "FleetStore", "Update"]
 
@@ -212,6 +212,10 @@ class FleetStore:
         """A Kubernetes cluster as a whole."""
         return self._typed(Cluster, (Cluster.kind, name))
 
+    def routing(self, cluster: str) -> RoutingConfig | None:
+        """What the announcements of a cluster are configured by."""
+        return self._typed(RoutingConfig, (RoutingConfig.kind, cluster))
+
     def cluster_node(self, node: str) -> ClusterNode | None:
         """The Node object behind a node of the profile."""
         return self._typed(ClusterNode, (ClusterNode.kind, node))
@@ -259,7 +263,11 @@ class FleetStore:
         poll = self.inventory.poll
         if section == "link":  # our own knowledge of our own connection does not age
             return math.inf
-        if section == "dns":
+        if section in (
+            "dns",
+            "calico",
+            "exports",
+        ):  # Calico tells of itself, and is asked, in the rhythm of the DNS questions
             return poll.stale + 2 * poll.dns
         if section.startswith("prometheus"):
             return poll.stale + 6 * poll.prometheus

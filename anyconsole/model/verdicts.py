@@ -60,6 +60,10 @@ class Verdict(StrEnum):
 _RANK = {verdict: i for i, verdict in enumerate(Verdict)}
 
 
+_NOT_KNOWN = frozenset({Verdict.UNKNOWN, Verdict.STALE})
+"""Of announcements that may well be announced."""
+
+
 class Intent(StrEnum):
     """What the operator wants of an announcement."""
 
@@ -321,7 +325,7 @@ def _judge_instance(store: FleetStore, spec: NodeSpec, instance_spec: InstanceSp
         return say(Verdict.DOWN, why)
     if Verdict.EXPIRED in verdicts:
         return say(Verdict.EXPIRED, _first_reason(cells, Verdict.EXPIRED))
-    if answers and not announced and cells and not _is_drained(cells) and Verdict.UNKNOWN not in verdicts:
+    if answers and cells and not announced and not _is_drained(cells) and verdicts.isdisjoint(_NOT_KNOWN):
         return say(Verdict.WASTED, _first_reason(cells, cells[0].verdict))
     if Verdict.DRIFT in verdicts:
         return say(Verdict.DRIFT, _first_reason(cells, Verdict.DRIFT))

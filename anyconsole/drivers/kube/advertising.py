@@ -7,6 +7,7 @@ sense are as if they weren't there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from enum import IntEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -17,12 +18,14 @@ import msgspec
 from anyconsole.drivers.export_verdict import GRACEFUL_SHUTDOWN
 from anyconsole.drivers.kube.calico import EXCLUDE_LABEL, MANAGED_BY, OWNER, CalicoApi, canonical, speaker_of
 from anyconsole.drivers.kube.selector import selects
-from anyconsole.drivers.kube.values import Json, part, text
+from anyconsole.drivers.kube.values import LINE, Json, part, text
 from anyconsole.model.drain_note import MAX_NOTE
 from anyconsole.model.inventory import Inventory, NodeSpec, Peer, SessionSpec, Tenant, family_of
 
 __all__ = [
     "NOTE",
+    "PENDING",
+    "SERIAL",
     "CalicoObjects",
     "Cell",
     "Effect",
@@ -47,11 +50,18 @@ __all__ = [
 NOTE: Final = "anyconsole.io/drain"
 """The annotation of a Node that says who drained it and why (see `model.drain_note`)."""
 
+SERIAL: Final = "anyconsole.io/drain-serial"
+"""The annotation of a Node with the serial of its drain state. It stays when nothing is drained any more."""
+
+PENDING: Final = "anyconsole.io/drain-unconfirmed"
+"""The annotation of a Node whose drain state waits to be confirmed: whose change that is. Only one can be."""
+
 ObjectKey: TypeAlias = tuple[str, str]
 """An object by its kind and name: none of these kinds is in a namespace."""
 
 _AS_NUMBER: Final = "projectcalico.org/ASNumber"
 _DEFAULT_AS: Final = 64512
+_SERIAL_TEXT: Final = re.compile(r"[0-9]{1,15}")
 
 
 class CalicoObjects(msgspec.Struct, frozen=True):
@@ -177,11 +187,16 @@ def cells_of(inventory: Inventory, node: NodeSpec) -> list[Cell]:
 
 
 class NodeDrain(msgspec.Struct, frozen=True, kw_only=True):
-    """The drain state of a node as pairs (tenant number, session number); `note` is who and why, as it is written there."""
+    """The drain state of a node as pairs (tenant number, session number); `note` is who and why, as it is written there.
+
+    `serial` is that of the last change of ours, None if there was none; `pending` is the text of a change that isn't confirmed.
+    """
 
     hard: tuple[tuple[int, int], ...] = ()
     soft: tuple[tuple[int, int], ...] = ()
     note: str = ""
+    serial: int | None = None
+    pending: str = ""
 
 
 def drain_of(objects: CalicoObjects, inventory: Inventory, node: NodeSpec) -> NodeDrain:
@@ -190,10 +205,13 @@ def drain_of(objects: CalicoObjects, inventory: Inventory, node: NodeSpec) -> No
     for cell in cells_of(inventory, node):
         pairs[effect_on(objects, node.address, cell).level].append(cell.pair)
     annotations = part(part(objects.get("Node", node.address), "metadata"), "annotations")
+    serial = text(annotations, SERIAL)
     return NodeDrain(
         hard=tuple(sorted(pairs[Level.HARD])),
         soft=tuple(sorted(pairs[Level.SOFT])),
         note=text(annotations, NOTE, MAX_NOTE),
+        serial=int(serial) if _SERIAL_TEXT.fullmatch(serial) else None,
+        pending=text(annotations, PENDING, LINE),
     )
 
 

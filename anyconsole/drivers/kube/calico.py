@@ -32,6 +32,7 @@ __all__ = [
     "node_status_body",
     "node_status_name",
     "node_status_of",
+    "serial_of",
     "speaker_of",
 ]
 
@@ -142,6 +143,11 @@ def node_status_of(
     return [seen.speaker_status(drain), *(seen.session(session) for session in speaker.sessions)]
 
 
+def serial_of(drain: NodeDrain) -> int:
+    """The number that tells a drain state from others. What was pulled by hand has none of ours, but isn't nothing."""
+    return drain.serial if drain.serial is not None else drain_serial(list(drain.hard), list(drain.soft))
+
+
 _STATES: Final[Mapping[str, SessionState]] = {
     "Idle": SessionState.IDLE,
     "Connect": SessionState.CONNECT,
@@ -184,7 +190,8 @@ class _Seen:
                 "drain_hard": drain.hard,
                 "drain_soft": drain.soft,
                 "drain_note": drain.note,
-                "drain_serial": drain_serial(list(drain.hard), list(drain.soft)),
+                "drain_serial": serial_of(drain),
+                "pending": drain.pending,
             }
         return SpeakerStatus(
             **self.where,

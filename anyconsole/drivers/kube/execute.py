@@ -8,12 +8,14 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
+import msgspec
+
 from anyconsole.drivers.kube.errors import KubeError
-from anyconsole.drivers.kube.script import Call, Verb, parse
+from anyconsole.drivers.kube.script import Call, Verb, parse, unmet
 from anyconsole.drivers.ssh.execute import Completed
 from anyconsole.drivers.transaction import Ended
 
-__all__ = ["FIELD_MANAGER", "Sender", "carry_out"]
+__all__ = ["FIELD_MANAGER", "Preview", "Sender", "carry_out", "named", "preview"]
 
 FIELD_MANAGER: Final = "anyconsole"
 """Who owns what we apply (server-side apply)."""
@@ -25,6 +27,10 @@ _METHODS: Final = {
     Verb.REPLACE: ("PUT", "application/json"),
     Verb.DELETE: ("DELETE", "application/json"),
 }
+
+_TRIES: Final = 8
+_AWAIT: Final = 12.0
+"""Seconds for which an AWAIT waits."""
 
 _GROUP: Final = re.compile(r"/apis/(?P<group>[^/]+)/[^/]+/")
 
@@ -46,7 +52,7 @@ async def carry_out(
 ) -> Completed:
     """Carry out a script. What it says on standard output is a line for each call; its exit status is one of `Ended`.
 
-    A call that is refused ends it. REFUSED says that calls before it were carried out; otherwise nothing was changed, and the status
+    A call that is refused ends it. REFUSED says that calls before it changed something; otherwise nothing was changed, and the status
     says why. With `dry_run` the API server does everything but store it.
 
     Raises:
@@ -56,10 +62,11 @@ async def carry_out(
     lines: list[str] = []
     query = {"dryRun": "All"} if dry_run else {}
     calls = parse(text)
+    held = _Held()
     try:
         async with asyncio.timeout(deadline):
             for call in calls:
-                lines.append(await _line(api, call, query))
+                lines.append(await held.line(api, call, query))
                 if say is not None:
                     say(lines[-1])
     except TimeoutError:
@@ -67,8 +74,9 @@ async def carry_out(
             f"{len(lines)} of {len(calls)} calls were carried out in {deadline:g} s", maybe_done=True
         ) from None
     except _RefusedError as refused:
+        has_changed = any(call.verb.changes for call in calls[: len(lines)])
         lines.append(str(refused))
-        ended = Ended.REFUSED if len(lines) > 1 else _ENDED.get(refused.status, Ended.BAD_CONFIG)
+        ended = Ended.REFUSED if has_changed else _ENDED.get(refused.status, Ended.BAD_CONFIG)
         return _completed(ended, lines)
     return _completed(Ended.DONE, lines)
 
@@ -79,6 +87,77 @@ class _RefusedError(Exception):
     def __init__(self, words: str, status: int) -> None:
         super().__init__(words)
         self.status = status
+
+
+class _Held:
+    """What the last call expected of an object, and the version of it that had that."""
+
+    def __init__(self) -> None:
+        self._expect: Call | None = None
+        self._version = ""
+
+    async def line(self, api: Sender, call: Call, query: dict[str, str]) -> str:
+        """Carry out one call; one that follows an EXPECT of its object only where that still holds. Raises KubeError, or _RefusedError."""
+        expect, self._expect = self._expect, None
+        if call.verb is Verb.EXPECT:
+            self._version = await _expect(api, call)
+            self._expect = call
+            return f"{named(call.path)} is as expected"
+        if call.verb is Verb.AWAIT:
+            return await _await(api, call)
+        if expect is None or expect.path != call.path or call.verb not in (Verb.MERGE, Verb.DELETE):
+            return await _line(api, call, query)
+        for _ in range(_TRIES):
+            try:
+                return await _line(api, _versioned(call, self._version), query)
+            except _RefusedError as refused:
+                if refused.status not in (409, 412):
+                    raise
+            # Somebody changed the object, which needn't be what matters here.
+            self._version = await _expect(api, expect)
+        raise _RefusedError(f"{named(call.path)}: it changes all the time, {_TRIES} times just now", 409)
+
+
+def _versioned(call: Call, version: str) -> Call:
+    body = call.body or {}
+    if call.verb is Verb.DELETE:
+        body = body | {"preconditions": {"resourceVersion": version}}
+    else:
+        body = body | {"metadata": (body.get("metadata") or {}) | {"resourceVersion": version}}
+    return msgspec.structs.replace(call, body=body)
+
+
+async def _expect(api: Sender, call: Call) -> str:
+    """The version of an object that is as expected. Raises KubeError, or _RefusedError."""
+    name = named(call.path)
+    try:
+        found = await api.get(call.path)
+    except KubeError as error:
+        if not error.status or error.status >= 500:
+            raise
+        raise _RefusedError(f"{name}: {error}", error.status) from error
+    if words := unmet(call.body or {}, found):
+        raise _RefusedError(f"{name}: {words}", 409)
+    return _meta(found, "resourceVersion")
+
+
+async def _await(api: Sender, call: Call) -> str:
+    """Wait until an object is as expected. Raises KubeError, or _RefusedError."""
+    why = named(call.path)
+    try:
+        async with asyncio.timeout(_AWAIT):
+            while True:
+                try:
+                    await _expect(api, call)
+                except _RefusedError as refused:
+                    if refused.status not in (404, 409):
+                        raise
+                    why = str(refused)
+                else:
+                    return f"{named(call.path)} is as awaited"
+                await asyncio.sleep(0.2)
+    except TimeoutError:
+        raise _RefusedError(f"{why}, after {_AWAIT:g} s", 409) from None
 
 
 async def _line(api: Sender, call: Call, query: dict[str, str]) -> str:
@@ -102,6 +181,7 @@ def _completed(ended: Ended, lines: list[str]) -> Completed:
 async def _carry_out(api: Sender, call: Call, query: dict[str, str]) -> str:
     """One call, and what it did. Raises KubeError."""
     method, content_type = _METHODS[call.verb]
+    query = query | _force(call)
     before = ""
     if call.verb is Verb.DELETE:
         try:
@@ -112,9 +192,14 @@ async def _carry_out(api: Sender, call: Call, query: dict[str, str]) -> str:
             raise
         return "deleted"
     if call.verb is Verb.CREATE:
-        made = await api.send(
-            method, call.path, call.body, content_type=content_type, fieldManager=FIELD_MANAGER, **query
-        )
+        try:
+            made = await api.send(
+                method, call.path, call.body, content_type=content_type, fieldManager=FIELD_MANAGER, **query
+            )
+        except KubeError as error:
+            if error.status == 409 and call.unless_exists:
+                return "is there already"
+            raise
         return f"{_meta(made, 'name')} created".strip()
     try:
         before = _meta(await api.get(call.path), "resourceVersion")
@@ -127,6 +212,66 @@ async def _carry_out(api: Sender, call: Call, query: dict[str, str]) -> str:
     if not before:
         return "created"
     return "unchanged" if _meta(after, "resourceVersion") == before else "configured"
+
+
+class Preview(msgspec.Struct, frozen=True, kw_only=True):
+    """What a call would do: the object as it is (None: there is none), and as it would be; `problem` says why not, "" if it would."""
+
+    call: Call
+    live: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+    problem: str = ""
+
+
+async def preview(api: Sender, text: str, deadline: float) -> list[Preview]:
+    """What each call of a script would do, as the API server says (dry run); nothing is stored.
+
+    A call whose namespace isn't there yet can't be tried: its problem says so.
+
+    Raises:
+        ScriptError: It is no script.
+        KubeError: The API server couldn't be asked.
+    """
+    calls = parse(text)
+    try:
+        async with asyncio.timeout(deadline):
+            return [await _preview(api, call) for call in calls]
+    except TimeoutError:
+        raise KubeError(f"no preview of all {len(calls)} calls in {deadline:g} s") from None
+
+
+async def _preview(api: Sender, call: Call) -> Preview:
+    live = None
+    try:
+        if call.verb is not Verb.CREATE:
+            live = await api.get(call.path)
+    except KubeError as error:
+        if error.status != 404:
+            raise
+    if not call.verb.changes:
+        return Preview(call=call, live=live, after=live, problem=unmet(call.body or {}, live))
+    if call.verb is Verb.DELETE:
+        return Preview(call=call, live=live)
+    method, content_type = _METHODS[call.verb]
+    try:
+        after = await api.send(
+            method,
+            call.path,
+            call.body,
+            content_type=content_type,
+            fieldManager=FIELD_MANAGER,
+            dryRun="All",
+            **_force(call),
+        )
+    except KubeError as error:
+        if not error.status or error.status >= 500:
+            raise
+        return Preview(call=call, live=live, problem=str(error))
+    return Preview(call=call, live=live, after=after)
+
+
+def _force(call: Call) -> dict[str, str]:
+    return {"force": "true"} if call.force else {}
 
 
 def _meta(obj: dict[str, Any], key: str) -> str:

@@ -9,8 +9,13 @@ One call after another, the first that fails ends it:
       ...
     DELETE /api/v1/namespaces/de/configmaps/old if-exists
 
-APPLY is server-side apply as our field manager, MERGE a JSON merge patch (RFC 7396), CREATE a POST to the collection, REPLACE a PUT.
-A body with `metadata.resourceVersion`, or a DELETE with `preconditions`, is refused if somebody was faster. Bodies are YAML.
+APPLY is server-side apply as our field manager (`force`: fields that somebody else wrote to are ours again), MERGE a JSON merge patch
+(RFC 7396), CREATE a POST to the collection, REPLACE a PUT. A body with `metadata.resourceVersion`, or a DELETE with `preconditions`, is
+refused if somebody was faster. Bodies are YAML.
+
+EXPECT changes nothing: it ends the script unless the object has what its body says (null is "not there"). A MERGE or DELETE of the same
+object right after it is refused if the object changed in between, so both together compare and swap what matters, whatever else of an
+object its controllers write all the time. AWAIT is an EXPECT that waits for a while.
 """
 
 from __future__ import annotations
@@ -23,10 +28,11 @@ from typing import Any, Final
 import msgspec
 
 from anyconsole.errors import AnyconsoleError
+from anyconsole.model.pods import Permission
 
-__all__ = ["Call", "ScriptError", "Verb", "parse", "render"]
+__all__ = ["Call", "ScriptError", "Verb", "needed", "parse", "render", "unmet"]
 
-_LINE: Final = re.compile(r"(?P<verb>[A-Z]+) (?P<path>/[!-~]+)(?P<lenient> if-exists)?")
+_LINE: Final = re.compile(r"(?P<verb>[A-Z]+) (?P<path>/[!-~]+)(?P<lenient> if-exists| unless-exists| force)?")
 _INDENT: Final = "  "
 
 
@@ -38,6 +44,13 @@ class Verb(StrEnum):
     CREATE = "CREATE"
     REPLACE = "REPLACE"
     DELETE = "DELETE"
+    EXPECT = "EXPECT"
+    AWAIT = "AWAIT"
+
+    @property
+    def changes(self) -> bool:
+        """Whether it changes anything."""
+        return self not in (Verb.EXPECT, Verb.AWAIT)
 
 
 class ScriptError(AnyconsoleError):
@@ -45,15 +58,18 @@ class ScriptError(AnyconsoleError):
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """One call. `path` is that of the object (of the collection for CREATE); `if_exists`: that it is gone already is no failure.
+    """One call. `path` is that of the object (of the collection for CREATE).
 
-    `note` is a comment, shown above it.
+    `if_exists`: that it is gone already is no failure; `unless_exists` (CREATE): nor that it is there. `force` (APPLY): fields of ours
+    that somebody else wrote to are ours again. `note` is a comment, shown above it.
     """
 
     verb: Verb
     path: str
     body: dict[str, Any] | None = None
     if_exists: bool = False
+    unless_exists: bool = False
+    force: bool = False
     note: str = ""
 
 
@@ -66,7 +82,8 @@ def _text(call: Call) -> str:
     import yaml  # noqa: PLC0415 - only who plans for a cluster pays for it
 
     notes = "".join(f"# {line}\n" for line in call.note.splitlines())
-    lenient = " if-exists" if call.if_exists else ""
+    lenient = " if-exists" if call.if_exists else " unless-exists" if call.unless_exists else ""
+    lenient = " force" if call.force else lenient
     text = f"{notes}{call.verb} {call.path}{lenient}\n"
     if call.body is not None:
         body = yaml.safe_dump(call.body, sort_keys=False, allow_unicode=True, width=120)
@@ -108,8 +125,59 @@ def parse(text: str) -> list[Call]:
         if match is None or match["verb"] not in {*Verb}:
             raise ScriptError(f"line {number} is no call: {line[:80]!r}")
         calls.append(
-            Call(verb=Verb(match["verb"]), path=match["path"], if_exists=bool(match["lenient"]), note="\n".join(notes))
+            Call(
+                verb=Verb(match["verb"]),
+                path=match["path"],
+                if_exists=match["lenient"] == " if-exists",
+                unless_exists=match["lenient"] == " unless-exists",
+                force=match["lenient"] == " force",
+                note="\n".join(notes),
+            )
         )
         notes = []
     finish()
     return calls
+
+
+_NEEDS: Final = {
+    Verb.APPLY: ("create", "patch"),
+    Verb.MERGE: ("patch",),
+    Verb.CREATE: ("create",),
+    Verb.REPLACE: ("update",),
+    Verb.DELETE: ("delete",),
+    Verb.EXPECT: ("get",),
+    Verb.AWAIT: ("get",),
+}
+_PLACE: Final = re.compile(
+    r"/(?:api|apis/(?P<group>[^/]+))/[^/]+/(?:namespaces/(?P<namespace>[^/]+)/(?=[^/]))?(?P<resource>[^/?]+)(?:/[^/?]+)?(?P<sub>/[^/?]+)?"
+)
+
+
+def needed(calls: Iterable[Call]) -> tuple[Permission, ...]:
+    """What one must be permitted to carry these calls out."""
+    found: dict[Permission, None] = {}
+    for call in calls:
+        if (match := _PLACE.match(call.path)) is None:
+            continue
+        resource = match["resource"] + (match["sub"] or "")
+        place = {"group": match["group"] or "", "namespace": match["namespace"] or ""}
+        found |= dict.fromkeys(Permission(verb=verb, resource=resource, **place) for verb in _NEEDS[call.verb])
+    return tuple(found)
+
+
+def unmet(expected: object, found: object, where: str = "") -> str:
+    """How an object differs from what is expected of it, in words; "" if it doesn't. What isn't mentioned may be anything."""
+    if isinstance(expected, dict) and (found is None or isinstance(found, dict)):
+        held = found or {}
+        told = (unmet(value, held.get(key), f"{where}.{key}" if where else str(key)) for key, value in expected.items())
+        return next(filter(None, told), "")
+    if expected == found:
+        return ""
+    return f"{where} is {_words(found)}, not {_words(expected)}"
+
+
+def _words(value: object) -> str:
+    if value is None:
+        return "not there"
+    text = " ".join(str(value).split())
+    return f"{text[:100]!r}..." if len(text) > 100 else repr(text)

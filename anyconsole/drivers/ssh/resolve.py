@@ -96,9 +96,10 @@ class Resolver:
             raise SshError(Fault.UNREACHABLE, str(error)) from error
 
     async def resolve_jump(self, name: str) -> Endpoint:
-        """The endpoint of a jump host by itself. Raises SshError."""
+        """The endpoint of a jump host by itself, or of the last of a chain as `ssh -J` writes it. Raises SshError."""
         try:
-            return await self._endpoint(Hop.parse(name, self._ssh.user), None, MAX_HOPS)
+            *before, last = (Hop.parse(hop, self._ssh.user) for hop in name.split(","))
+            return await self._endpoint(last, tuple(before) or None, MAX_HOPS)
         except HopError as error:
             raise SshError(Fault.UNREACHABLE, str(error)) from error
 

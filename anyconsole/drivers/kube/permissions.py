@@ -1,0 +1,88 @@
+"""What we do in a cluster, as permissions; and which of them we don't have there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from anyconsole.drivers.kube.access import KubeApi
+from anyconsole.drivers.kube.calico import KINDS, CalicoApi
+from anyconsole.model.inventory import ClusterSpec
+from anyconsole.model.pods import Permission
+
+__all__ = ["CHANGED", "changing", "denied", "reading"]
+
+_AT_ONCE: Final = 4
+_NAMESPACES: Final = 20
+"""Namespaces that are asked about one by one where a permission isn't held in all of them."""
+
+CHANGED: Final = {
+    "": ("configmaps", "limitranges", "resourcequotas", "secrets", "serviceaccounts", "services"),
+    "apps": ("daemonsets", "deployments", "statefulsets"),
+    "batch": ("jobs",),
+    "networking.k8s.io": ("networkpolicies",),
+    "policy": ("poddisruptionbudgets",),
+    "rbac.authorization.k8s.io": ("rolebindings", "roles"),
+}
+"""Resources in namespaces that set-up, teardown and drains change, by API group."""
+
+_CHANGED_EVERYWHERE: Final = {
+    "": ("namespaces", "nodes"),
+    "rbac.authorization.k8s.io": ("clusterrolebindings", "clusterroles"),
+    "scheduling.k8s.io": ("priorityclasses",),
+}
+_VERBS: Final = ("create", "patch", "delete")
+
+
+def reading(spec: ClusterSpec, calico: CalicoApi | None) -> Iterator[Permission]:
+    """What it takes to see everything."""
+    yield Permission(verb="list", resource="nodes")
+    for namespace in dict.fromkeys((*spec.namespaces.values(), spec.monitoring)):
+        for resource in ("pods", "events"):
+            yield Permission(verb="list", resource=resource, namespace=namespace)
+        yield Permission(verb="get", resource="pods/log", namespace=namespace)
+    if calico is not None:
+        group = calico.group_version.partition("/")[0]
+        yield from (Permission(verb="list", resource=resource, group=group) for resource in KINDS.values())
+        yield Permission(verb="list", resource="pods", namespace=spec.calico)
+        yield Permission(verb="create", resource="pods/exec", namespace=spec.calico)
+    if spec.prometheus:
+        yield Permission(verb="get", resource="services/proxy", namespace=spec.prometheus.partition("/")[0])
+
+
+def changing(calico: CalicoApi | None) -> Iterator[Permission]:
+    """What it takes to change something, wherever that is: those with an empty namespace are about all of them."""
+    for group, resources in (*_CHANGED_EVERYWHERE.items(), *CHANGED.items()):
+        yield from (Permission(verb=v, resource=r, group=group) for r in resources for v in _VERBS)
+    if calico is not None:
+        group = calico.group_version.partition("/")[0]
+        kinds = ("bgpconfigurations", "bgpfilters", "bgppeers", "caliconodestatuses")
+        yield from (Permission(verb=v, resource=r, group=group) for r in kinds for v in _VERBS)
+
+
+async def denied(api: KubeApi, spec: ClusterSpec, calico: CalicoApi | None) -> tuple[Permission, ...]:
+    """What we may not do. Raises KubeError."""
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def may(permission: Permission) -> bool:
+        async with slots:
+            return await api.may(permission)
+
+    async def lacking(wanted: Iterable[Permission]) -> list[Permission]:
+        asked = list(wanted)
+        return [p for p, allowed in zip(asked, await asyncio.gather(*map(may, asked)), strict=True) if not allowed]
+
+    missing = await lacking([*reading(spec, calico), *changing(calico)])
+    spaces = [*dict.fromkeys((*spec.namespaces.values(), spec.monitoring))][:_NAMESPACES]
+    found: list[Permission] = []
+    for permission in missing:
+        # Not in all namespaces may still be in ours.
+        if not permission.namespace and permission.resource in CHANGED.get(permission.group, ()):
+            found += await lacking(
+                Permission(verb=permission.verb, resource=permission.resource, group=permission.group, namespace=ns)
+                for ns in spaces
+            )
+        else:
+            found.append(permission)
+    return tuple(sorted(found))

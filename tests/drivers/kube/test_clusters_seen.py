@@ -1,0 +1,182 @@
+"""A whole virtual stack, seen through the API server: what is told, what goes stale and what comes back, and what we may not see."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from anyconsole.drivers.kube.fleet import KubeFleet
+from anyconsole.model import verdicts
+from anyconsole.model.facts import Exported, LinkState
+from anyconsole.model.inventory import Inventory
+from anyconsole.model.store import FleetStore, Update
+from anyconsole.model.verdicts import Verdict
+from anyconsole.profile import load_profile
+from tests.drivers.kube.networks import no_tunnel
+from tests.kube.virtual import VirtualCluster
+
+_EXCLUDE = "node.kubernetes.io/exclude-from-external-load-balancers"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualCluster]:
+    """Two nodes, three tenants."""
+    with VirtualCluster() as made:
+        inventory = load_profile(str(made.profile(tmp_path_factory.mktemp("virtual") / "virtual.toml")))
+        made.make_roles(inventory)
+        made.serve(inventory)
+        yield made
+
+
+class Seen:
+    """The fleet as it is seen."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.inventory = inventory
+        self.store = FleetStore(inventory)
+        self.fleet = KubeFleet(inventory, self._take, no_tunnel)
+
+    def _take(self, updates: Sequence[Update]) -> None:
+        self.store.apply(updates)
+
+    def verdict(self, node: str) -> Verdict:
+        return verdicts.node(self.store, self.inventory.node(node), time.time()).verdict
+
+    def words(self, node: str) -> str:
+        return verdicts.node(self.store, self.inventory.node(node), time.time()).reason
+
+    def exported(self, node: str) -> set[Exported]:
+        return {cell.exported for cell in verdicts.announcements(self.store, self.inventory.node(node), time.time())}
+
+    async def until(self, true: Callable[[], bool], seconds: float = 15.0) -> None:
+        end = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < end, [
+                (n.name, self.verdict(n.name), self.words(n.name)) for n in self.inventory.nodes
+            ]
+            await asyncio.sleep(0.05)
+
+    async def until_serving(self) -> None:
+        await self.until(lambda: all(self.verdict(n.name) is Verdict.SERVING for n in self.inventory.nodes))
+
+
+@asynccontextmanager
+async def watching(cluster: VirtualCluster, folder: Path, kubeconfig: Path | None = None) -> AsyncIterator[Seen]:
+    seen = Seen(load_profile(str(cluster.profile(folder / "virtual.toml", kubeconfig=kubeconfig))))
+    task = asyncio.create_task(seen.fleet.run())
+    try:
+        yield seen
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_virtual_stack_serves_as_a_bare_one_does(cluster: VirtualCluster, tmp_path: Path) -> None:
+    async with watching(cluster, tmp_path) as seen:
+        await seen.until_serving()
+        assert {len(seen.store.pods("k3s", namespace)) for namespace in ("de", "nic", "enum")} == {2}
+        await seen.until(lambda: seen.store.qps("hv1", "de", time.time()) is not None)
+        assert seen.exported("hv1") == {Exported.ANNOUNCED}
+        assert cluster.objects("caliconodestatuses")
+    assert not cluster.objects("caliconodestatuses"), "what was made in order to see is removed"
+
+
+async def test_a_hanging_api_server_makes_its_rows_stale_and_comes_back_without_a_restart(
+    cluster: VirtualCluster, tmp_path: Path
+) -> None:
+    async with watching(cluster, tmp_path) as seen:
+        await seen.until_serving()
+        cluster.freeze()
+        try:
+            await seen.until(lambda: seen.verdict("hv1") is Verdict.STALE)
+        finally:
+            cluster.thaw()
+        await seen.until_serving()
+        cluster.stop()
+        try:
+            await seen.until(lambda: (link := seen.store.link("hv2")) is not None and link.state is LinkState.BACKOFF)
+        finally:
+            cluster.start()
+        await seen.until_serving()
+
+
+async def test_a_calico_that_hangs_is_not_believed_while_pods_still_are(
+    cluster: VirtualCluster, tmp_path: Path
+) -> None:
+    async with watching(cluster, tmp_path) as seen:
+        await seen.until_serving()
+        cluster.hang_calico("node-1")
+        try:
+            await seen.until(lambda: seen.verdict("hv1") is Verdict.STALE, 25)
+            assert "calico does not answer" in seen.words("hv1")
+            status = seen.store.instance("hv1", "de")
+            assert seen.store.is_fresh(status, time.time())
+            assert seen.verdict("hv2") is Verdict.SERVING
+        finally:
+            cluster.hang_calico("node-1", is_hung=False)
+        await seen.until_serving()
+
+
+async def test_what_was_withdrawn_by_hand_is_seen(cluster: VirtualCluster, tmp_path: Path) -> None:
+    async with watching(cluster, tmp_path) as seen:
+        await seen.until_serving()
+        cluster.label("node-1", _EXCLUDE, "true")
+        try:
+            await seen.until(lambda: seen.exported("hv1") == {Exported.ABSENT})
+            await seen.until(lambda: seen.verdict("hv1") is not Verdict.SERVING)
+        finally:
+            cluster.label("node-1", _EXCLUDE, None)
+        await seen.until_serving()
+
+
+async def test_a_pod_that_fails_is_no_instance_that_serves(cluster: VirtualCluster, tmp_path: Path) -> None:
+    async with watching(cluster, tmp_path) as seen:
+        await seen.until_serving()
+        pod = cluster.name_servers("nic")["node-2"]
+        cluster.hold_ready("nic", pod, False)
+        try:
+            await seen.until(lambda: seen.verdict("hv2") is not Verdict.SERVING)
+            assert "nic" in seen.words("hv2")
+            assert seen.verdict("hv1") is Verdict.SERVING
+        finally:
+            cluster.hold_ready("nic", pod, None)
+        await seen.until_serving()
+
+
+async def test_a_reader_sees_everything_and_is_told_what_it_may_not_do(cluster: VirtualCluster, tmp_path: Path) -> None:
+    reader = cluster.user("alice", "anyconsole-reader")
+    async with watching(cluster, tmp_path, reader) as seen:
+        await seen.until(lambda: seen.store.cluster("k3s") is not None)
+        told = seen.store.cluster("k3s")
+        assert told is not None
+        words = {str(permission) for permission in told.denied}
+        assert "patch nodes in all namespaces" in words
+        assert "create deployments.apps in de" in words
+        assert not [word for word in words if word.startswith(("list", "get"))]
+        await seen.until(lambda: bool(seen.store.pods("k3s", "de")))
+
+
+async def test_without_exec_exports_are_unknown_for_a_reason(cluster: VirtualCluster, tmp_path: Path) -> None:
+    nobody = cluster.user("bob", "view")
+    async with watching(cluster, tmp_path, nobody) as seen:
+        await seen.until(lambda: seen.store.cluster("k3s") is not None)
+        denied = seen.store.cluster("k3s")
+        assert denied is not None
+        assert any(permission.resource == "pods/exec" for permission in denied.denied)
+        assert seen.exported("hv1") <= {Exported.UNKNOWN}
+
+
+async def test_an_object_is_shown_without_what_looks_like_a_secret(cluster: VirtualCluster, tmp_path: Path) -> None:
+    async with watching(cluster, tmp_path) as seen:
+        await seen.until_serving()
+        pod = cluster.name_servers("de")["node-1"]
+        shown = await seen.fleet.raw("k3s", f"pod/de/{pod}")
+        assert f"name: {pod}" in shown
+        assert "managedFields" not in shown
+        assert await seen.fleet.look(["hv1", "hv2"], 5.0) == {"hv1", "hv2"}
+        assert seen.fleet.shell("k3s", f"pod/de/{pod}/nsd")[-3:] == ["de", pod, "nsd"]
