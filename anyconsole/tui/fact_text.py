@@ -21,7 +21,16 @@ from anyconsole.model.facts import (
     SpeakerStatus,
 )
 from anyconsole.model.inventory import Inventory, SessionSpec, family_of
-from anyconsole.model.pods import Cluster, ClusterEvent, ClusterNode, Container, ContainerState, Permission, Pod
+from anyconsole.model.pods import (
+    Cluster,
+    ClusterEvent,
+    ClusterNode,
+    Container,
+    ContainerState,
+    Permission,
+    Pod,
+    RoutingConfig,
+)
 from anyconsole.model.store import FleetStore
 from anyconsole.model.table import Glyphs, Level, View, clean, clock, duration, human_duration, size
 from anyconsole.model.views.containers import last_end
@@ -132,7 +141,7 @@ def _is_about(inventory: Inventory, fact: Observation, scope: Scope) -> bool:
             if scope.session:
                 return session == scope.session
             return not scope.tenant or (bool(scope.node) and prefix in inventory.tenant(scope.tenant).prefixes)
-        case Pod() | Cluster() | ClusterEvent():
+        case Pod() | Cluster() | ClusterEvent() | RoutingConfig():
             return False  # they are under a cluster's name, and no asker is one
 
 
