@@ -372,7 +372,9 @@ def _transaction(
         return bird_transaction.transaction(speaker, before, after, cells, hold, disk=disk, disabled=disabled)
     if speaker.kind == "frr":
         return frr_transaction.transaction(speaker, before, after, cells, hold, disabled=disabled)
-    return gobgp_transaction.transaction(speaker, before, after, cells, hold, disabled=disabled)
+    if speaker.kind == "gobgp":
+        return gobgp_transaction.transaction(speaker, before, after, cells, hold, disabled=disabled)
+    raise ValueError(f"drift of {speaker.kind} can't be settled from here")
 
 
 def _what(found: _Found, way: Way, changes: tuple[Change, ...], *, is_first: bool) -> str:

@@ -10,9 +10,9 @@ from anyconsole.actions.guards import evaluate
 from anyconsole.actions.plan import Plan, Step, render
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model.drain_note import DrainNote, parse_note
-from anyconsole.model.facts import Exported, SessionState
+from anyconsole.model.facts import Export, Exported, SessionState
 from anyconsole.model.store import FleetStore
-from tests.fleet import NOW, healthy_store, inventory
+from tests.fleet import NOW, healthy_hybrid, healthy_store, inventory
 
 SPEAKER = ("speaker", "fra1", "bird")
 HARD, SOFT = "define DRAIN_HARD   = ", "define DRAIN_SOFT   = "
@@ -303,3 +303,14 @@ def test_the_plan_says_what_is_known_before_what_is_done() -> None:
     assert (
         "bird: drain file says serial 9, the daemon 7: what it runs is written there; no announcement changes" in text
     )
+
+
+def test_drift_in_a_cluster_is_told_and_never_settled_with_another_daemons_words() -> None:
+    store = healthy_hybrid()
+    withdrawn = next(f for f in store if isinstance(f, Export) and f.node == "hv1")
+    store.apply([msgspec.structs.replace(withdrawn, exported=Exported.ABSENT)])
+    with pytest.raises(AnyconsoleError, match="does not repair filters"):
+        plan(store, Way.REVERT)
+    change(store, ("session", "hv1", "calico", withdrawn.session), state=SessionState.ADMIN_DOWN)
+    with pytest.raises(AnyconsoleError, match="does not know how to enable it in calico"):
+        plan(store, Way.REVERT)
