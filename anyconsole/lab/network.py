@@ -207,7 +207,13 @@ def remove_uplink(index: int) -> None:
     """Remove the machine's interface towards jump, if it is still there."""
     with IPRoute() as root:
         for found in root.link_lookup(ifname=uplink_name(index)):
-            root.link("del", index=found)
+            try:
+                root.link("del", index=found)
+            except NetlinkError as error:
+                if (
+                    error.code != errno.ENODEV
+                ):  # it went with its other end, whose namespace the kernel is just removing
+                    raise
 
 
 def has_uplink(index: int) -> bool:

@@ -133,11 +133,12 @@ def _settle(terminal: Terminal) -> None:
 
 def apply_on_screen(terminal: Terminal) -> None:
     """From the last field of a plan to Apply, and press it."""
-    for _ in range(4):
+    for _ in range(20):  # fields in a round; a busy machine may show where the cursor is only when it has gone on
         if "> Apply <" in terminal.text():
             break
         terminal.send("\t")
-        time.sleep(0.3)
+        with suppress(TerminalTimeoutError):
+            terminal.wait_for("> Apply <", 1)
     terminal.wait_for("> Apply <", 5)
     time.sleep(0.5)  # a button that has only just got the cursor takes no key
     terminal.send(ENTER)
