@@ -47,7 +47,6 @@ from anyconsole.tui.places import Place
 from anyconsole.tui.scope import Scope
 from anyconsole.tui.screen_text import screen_text
 from anyconsole.tui.screens.dialog import Dialog
-from anyconsole.tui.screens.help import HelpScreen
 from anyconsole.tui.screens.main import MainScreen
 from anyconsole.tui.screens.text import TextScreen
 
@@ -400,6 +399,8 @@ class ConsoleApp(App[int], inherit_bindings=False):
     def action_help(self) -> None:
         """`?`."""
         screen = self.screen
+        from anyconsole.tui.screens.help import HelpScreen  # noqa: PLC0415 - the first frame doesn't wait for it
+
         if isinstance(screen, HelpScreen):
             return
         contexts = (

@@ -21,7 +21,6 @@ from anyconsole.tui.header import Words
 from anyconsole.tui.screens.choose import ChooseScreen
 from anyconsole.tui.targets import Targets, Wish, drift_targets_of, load_targets_of, targets_of
 from anyconsole.tui.traffic import Place, baseline
-from anyconsole.tui.watch_text import ended_words, outcome_level
 
 if TYPE_CHECKING:
     from anyconsole.tui.app import ConsoleApp
@@ -133,6 +132,8 @@ class Changing:
                 if run.plan.action == LOAD_TEST:
                     self._app.load_results.refresh()
                 if not self._is_watched(run.id):
+                    from anyconsole.tui.watch_text import ended_words  # noqa: PLC0415 - the first frame doesn't wait for it
+
                     self._app.say(f"{ended_words(run)} (W)", outcome_level_of(run))
         self._tell_open()
         for screen in self._watching:
@@ -307,6 +308,8 @@ class Changing:
 
 def outcome_level_of(run: Run) -> Level:
     """The level of a message about the end of a run."""
+    from anyconsole.tui.watch_text import outcome_level  # noqa: PLC0415 - the first frame doesn't wait for it
+
     return Level(outcome_level(run).value)
 
 

@@ -16,8 +16,6 @@ from anyconsole.model.facts import Key
 from anyconsole.model.table import Level
 from anyconsole.tui.clipboard import copy_text
 from anyconsole.tui.scope import node_of, scope_of
-from anyconsole.tui.screens.describe import DescribeScreen
-from anyconsole.tui.screens.sources import LogScreen, RawScreen
 from anyconsole.tui.sources import logs_of, sections_of, shell_of
 
 if TYPE_CHECKING:
@@ -43,11 +41,15 @@ class ObjectActions:
 
     def describe(self, key: Key) -> None:
         """All facts."""
+        from anyconsole.tui.screens.describe import DescribeScreen  # noqa: PLC0415 - the first frame doesn't wait for it
+
         self._app.push_screen(DescribeScreen(self._app, key))
 
     def raw(self, key: Key) -> None:
         """What its daemons said."""
         if sources := sections_of(self._app.client.store, key):
+            from anyconsole.tui.screens.sources import RawScreen  # noqa: PLC0415 - the first frame doesn't wait for it
+
             self._app.push_screen(RawScreen(self._app, sources))
         else:
             self._app.say("nothing can be asked about this", Level.WARN)
@@ -55,6 +57,8 @@ class ObjectActions:
     def logs(self, key: Key) -> None:
         """Its logs."""
         if sources := logs_of(self._app.client.store, key):
+            from anyconsole.tui.screens.sources import LogScreen  # noqa: PLC0415 - the first frame doesn't wait for it
+
             self._app.push_screen(LogScreen(self._app, sources))
         elif scope_of(self._app.client.inventory, key).cluster:
             self._app.say("there is no container of it whose log could be read", Level.WARN)

@@ -74,7 +74,7 @@ def searches(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mea
     state = tmp_path_factory.mktemp("searches")
     lab.limit("fra1", LIMIT, "de")
     lab.limit("ams1", OTHER_LIMIT, "de")
-    search = ("--cap", "8000", "--rate", "1000", "--confirm", "3")
+    search = ("--cap", "8000", "--rate", "500", "--confirm", "5")
     short = ("--purpose", "fixed", "--rate", "500", "--seconds", "1")
     queries = state / "queries"
     queries.write_text("".join(f"name{number}.de.example A\n" for number in range(2000)))

@@ -25,7 +25,6 @@ from anyconsole.tui.pacer import Pacer
 from anyconsole.tui.panes.events import EventRows
 from anyconsole.tui.panes.journal import JournalRows
 from anyconsole.tui.panes.load_results import LoadResultRows
-from anyconsole.tui.panes.qps import QpsCharts
 from anyconsole.tui.panes.table_pane import TablePane
 from anyconsole.tui.places import (
     EVENTS,
@@ -48,6 +47,7 @@ from anyconsole.tui.widgets.line_table import LineTable
 
 if TYPE_CHECKING:
     from anyconsole.tui.app import ConsoleApp
+    from anyconsole.tui.panes.qps import QpsCharts
 
 __all__ = ["MainScreen"]
 
@@ -186,6 +186,8 @@ class MainScreen(Screen[None], inherit_bindings=False):
         self._panes, self._charts = [], None
         charts = []
         if self.place.pane == "qps":
+            from anyconsole.tui.panes.qps import QpsCharts  # noqa: PLC0415 - the first frame doesn't wait for it
+
             charts = [QpsCharts(self._client.store, self.console.glyphs, self.console.now)]
         tables = zip(views, self.visit.tables, strict=True)
         panes = [self._pane(name, state, "" if i else trail) for i, (name, state) in enumerate(tables)]
