@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
-from anyconsole.actions.guards import GuardVerdict
+from anyconsole.actions.guards import GuardVerdict, asked
 from anyconsole.actions.judge import judge
 from anyconsole.actions.plan import Plan, document, render
 from anyconsole.actions.run import Outcome, Question, Run, StepState
@@ -75,7 +75,7 @@ async def _run_plan(inventory: Inventory, args: argparse.Namespace, action: str,
             sys.stdout.flush()
         if not args.yes:
             await _confirm(plan)
-        ended = await _carry_out(engine, plan, guards, overrides, args)
+        ended = await _carry_out(engine, plan, overrides, asked(guards), args)
         if args.output == "json":
             _print(args, plan, guards, ended)
         else:
@@ -157,10 +157,10 @@ def _result(ended: Run) -> str:
 
 
 async def _carry_out(
-    engine: FleetEngine, plan: Plan, guards: Sequence[GuardVerdict], overrides: dict[str, str], args: argparse.Namespace
+    engine: FleetEngine, plan: Plan, overrides: dict[str, str], looked_at: dict[str, str], args: argparse.Namespace
 ) -> Run:
     engine.changes.arm(_ARMED)
-    run_id = await engine.changes.start(plan, overrides, guards, args.parallel)
+    run_id = await engine.changes.start(plan, overrides, looked_at, args.parallel)
     runner = engine.changes.runner(run_id)
     async with _interruptible(runner), _progress(runner, args):
         return await engine.changes.wait(run_id)

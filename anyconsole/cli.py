@@ -158,7 +158,7 @@ def _add_change(parser: argparse.ArgumentParser) -> None:
         help="if traffic doesn't leave a soft drain: stay soft (default), wait on, or go hard",
     )
     parser.add_argument(
-        "--parallel", type=int, default=1, metavar="N", help="nodes at once, after the first (default: 1)"
+        "--parallel", type=_count, default=1, metavar="N", help="nodes at once, after the first (default: 1)"
     )
     parser.add_argument("--output", choices=("text", "json"), default="text", help="default: text")
     parser.add_argument(

@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import os
 import random
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -22,6 +23,8 @@ import msgspec
 
 from anyconsole.actions import runner
 from anyconsole.actions.drain import DrainRequest, Level
+from anyconsole.actions.guards import asked
+from anyconsole.actions.judge import judge
 from anyconsole.actions.run import Outcome, Run
 from anyconsole.engine.core import FleetEngine
 from anyconsole.headless import looked_at
@@ -81,10 +84,11 @@ async def _change(engine: FleetEngine, node: str, level: Level, delay: float = 0
     plan = engine.changes.plan("drain", msgspec.json.encode(request))
     if not plan.steps:
         return None
-    return await engine.changes.wait(await engine.changes.start(plan, _OVERRIDES))
+    looked_at = asked(judge(engine.store, plan, time.time()))
+    return await engine.changes.wait(await engine.changes.start(plan, _OVERRIDES, looked_at))
 
 
-def _main(arguments: Sequence[str] | None = None) -> None:
+def _main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=100)
     runs = parser.parse_args(arguments).runs
@@ -101,7 +105,8 @@ def _main(arguments: Sequence[str] | None = None) -> None:
         f"{runs} races in {time.monotonic() - began:.0f} s: "
         + ", ".join(f"{results[k]} {k}" for k in ("one", "neither", "both"))
     )
+    return 1 if results["both"] else 0
 
 
 if __name__ == "__main__":
-    _main()
+    sys.exit(_main())

@@ -33,15 +33,22 @@ SESSION_PATIENCE = 10.0
 """Seconds that a session which is enabled without announcements may take to come up; its peer may well refuse it."""
 
 
+class _Wait:
+    """A step at its gate: since when, how many looks in a row found its traffic gone, and when the last one was."""
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.quiet = 0
+        self.sampled_at = -math.inf
+
+
 class Draining:
     """The action of one drain, undrain, or settling of drift. Make it when the run starts: the traffic of that moment is the baseline."""
 
     def __init__(self, store: FleetStore, plan: Plan, now: float) -> None:
         self._store = store
         self._baseline = {pair: _rate(store, *pair, now) for pair in {(c.node, c.tenant) for c in plan.changes}}
-        self._quiet = 0
-        self._quiet_at = -math.inf
-        self._waits_since: dict[int, float] = {}
+        self._waits: dict[tuple[str, str, int], _Wait] = {}
 
     def witnesses(self, steps: Sequence[Step]) -> set[str]:
         """Every node that hosts a tenant concerned."""
@@ -63,9 +70,10 @@ class Draining:
         """Hard after soft waits until the traffic has left; serve after soft until the canary answers."""
         if not step.waits_for:
             return Gate(is_open=True)
-        since = self._waits_since.setdefault(step.serial, now)
+        wait = self._waits.setdefault((step.host, step.part, step.serial), _Wait(now))
+        since = wait.since
         if step.changes[0].after is Intent.SERVE:
-            return self._canary(step, since, now)
+            return self._canary(step, wait, now)
         settle = self._store.inventory.guards.settle
         rate, limit, baseline = self.traffic(step, now)
         told = "unknown" if rate is None else f"{rate:.1f} q/s"
@@ -74,17 +82,17 @@ class Draining:
             if now - since < settle:
                 return Gate(is_open=False, words=f"{words}; settles for {settle - (now - since):.0f} s more")
             return Gate(is_open=True, words=words)
-        if now - self._quiet_at >= 0.9:
-            self._quiet_at = now
-            self._quiet = self._quiet + 1 if rate is not None and rate < limit else 0
+        if now - wait.sampled_at >= 0.9:
+            wait.sampled_at = now
+            wait.quiet = wait.quiet + 1 if rate is not None and rate < limit else 0
         words = f"{step.host} still answers {told}, it goes on under {limit:.1f} q/s ({baseline:.1f} q/s before)"
         if now - since < settle:
             return Gate(is_open=False, words=f"{words}; settles for {settle - (now - since):.0f} s more")
-        if self._quiet >= SAMPLES:
+        if wait.quiet >= SAMPLES:
             return Gate(is_open=True)
         if now - since < self._store.inventory.guards.patience:
             return Gate(is_open=False, words=words)
-        self._waits_since[step.serial] = now - settle  # asked again after another patience
+        wait.since = now - settle  # asked again after another patience
         if rate is None:
             return _unseen(f"what {step.host} still answers is not known")
         return Gate(
@@ -110,16 +118,16 @@ class Draining:
             for cell in verdicts.announcements(self._store, self._store.inventory.node(step.host), now)
         )
 
-    def _canary(self, step: Step, since: float, now: float) -> Gate:
-        if now - since < CANARY_SECONDS:
+    def _canary(self, step: Step, wait: _Wait, now: float) -> Gate:
+        if now - wait.since < CANARY_SECONDS:
             return Gate(is_open=False, words="the canary announces at low preference")
         silent = [c for c in step.changes if not self._answers(c, now)]
         if not silent:
             return Gate(is_open=True)
         words = f"{step.host} does not answer for {silent[0].tenant} ({silent[0].prefix})"
-        if now - since < self._store.inventory.guards.patience:
+        if now - wait.since < self._store.inventory.guards.patience:
             return Gate(is_open=False, words=words)
-        self._waits_since[step.serial] = now - CANARY_SECONDS
+        wait.since = now - CANARY_SECONDS
         status = self._store.speaker(step.host, step.part)
         if status is None or not self._store.is_fresh(status, now):
             return _unseen(f"{step.host} can't be seen, nor whether it answers")
@@ -166,21 +174,27 @@ class Draining:
             return Proof(layer="daemon", met=False, words=words, required=True)
         if (down := self._still_down(step, now)) is not None:
             return Proof(layer="daemon", met=False, words=down, required=True)
-        wrong = 0
+        wrong = untold = 0
         for change in step.changes:
-            export = self._store.export(step.host, change.speaker, change.session, change.prefix)
-            sent = export.exported if export is not None and self._store.is_fresh(export, now) else Exported.UNKNOWN
+            sent = self._sent(change, now)
             bgp = self._store.session(step.host, change.speaker, change.session)
             is_down = bgp is not None and bgp.state != "Established"
             # A soft drain that the daemon can't show (FRR hides communities) is left to its peers to see.
             unseen = sent is Exported.UNKNOWN and change.after is not Intent.SERVE
-            if sent is not _EXPORTED[change.after] and not is_down and not unseen:
-                wrong += 1
+            if is_down:
+                continue
+            untold += unseen
+            wrong += sent is not _EXPORTED[change.after] and not unseen
         total = len(step.changes)
         wanted = "/".join(dict.fromkeys(str(_EXPORTED[c.after]) for c in step.changes))
-        exports = f"{total - wrong} of {total} exports are {wanted}" if total else "no announcement changes"
-        words = f"serial {serial}, {exports}"
+        exports = f"{total - wrong - untold} of {total} exports are {wanted}" if total else "no announcement changes"
+        words = f"serial {serial}, {exports}{f', {untold} it does not tell' if untold else ''}"
         return Proof(layer="daemon", met=not wrong, words=words, required=True)
+
+    def _sent(self, change: Change, now: float) -> Exported:
+        """What the daemon is known to export now."""
+        export = self._store.export(change.node, change.speaker, change.session, change.prefix)
+        return export.exported if export is not None and self._store.is_fresh(export, now) else Exported.UNKNOWN
 
     def _still_down(self, step: Step, now: float) -> str | None:
         """Why a session that comes up with the step isn't up; None if all are, or one that announces nothing has had its time."""
@@ -206,7 +220,7 @@ class Draining:
             view = peer_view(self._store, step.host, step.part, sessions[change.session], change.prefix, now)
             if view.seen == "unknown":
                 unknown += 1
-            elif _peer_agrees(change, view.seen):
+            elif _peer_agrees(change, view.seen, is_told=self._sent(change, now) is not Exported.UNKNOWN):
                 good += 1
             else:
                 bad += 1
@@ -282,11 +296,14 @@ def _unseen(words: str) -> Gate:
     return Gate(is_open=False, words=words, ask=f"{words}. Wait for it?", choices=choices, default="stay")
 
 
-def _peer_agrees(change: Change, seen: str) -> bool:
+def _peer_agrees(change: Change, seen: Exported, *, is_told: bool) -> bool:
+    """Whether a peer shows what was changed. `is_told`: the daemon itself tells what it exports."""
     if change.after is Intent.HARD:
-        return seen == "absent"
+        return seen is Exported.ABSENT
+    if change.after is Intent.SOFT and not is_told:
+        return seen is Exported.DEPREFERRED  # nothing else would prove that it went soft
     # Whether a peer honours our wish is its own affair: that it has the route is what can be asked of it.
-    return seen in ("announced", "depreferred")
+    return seen in (Exported.ANNOUNCED, Exported.DEPREFERRED)
 
 
 def _rate(store: FleetStore, node: str, tenant: str, now: float) -> float | None:

@@ -19,7 +19,7 @@ from anyconsole.model.store import FleetStore
 from anyconsole.model.table import duration
 from anyconsole.model.verdicts import Intent, Verdict
 
-__all__ = ["Change", "GuardVerdict", "Outcome", "Repair", "evaluate"]
+__all__ = ["Change", "GuardVerdict", "Outcome", "Repair", "asked", "evaluate"]
 
 
 class Outcome(StrEnum):
@@ -42,6 +42,11 @@ class GuardVerdict(msgspec.Struct, frozen=True, kw_only=True):
     def refuses(self) -> bool:
         """True if the change must not go on as it is."""
         return self.outcome is Outcome.REFUSE
+
+
+def asked(guards: Iterable[GuardVerdict]) -> dict[str, str]:
+    """The numbers that a human has to look at, by the guard that asks."""
+    return {g.name: g.numbers for g in guards if g.outcome is Outcome.ASK}
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -332,17 +337,23 @@ def _sessions(
 
 def _serials(store: FleetStore, restored: Sequence[Change], now: float) -> GuardVerdict:
     """What is put back must have the zones that the other instances have."""
-    old = []
+    old, alone = [], []
     for node, tenant_name in dict.fromkeys((c.node, c.tenant) for c in restored):
         tenant = store.inventory.tenant(tenant_name)
         status = store.instance(node, tenant_name)
         for zone in tenant.zones:
             mine = status.serials.get(zone) if status is not None and store.is_fresh(status, now) else None
-            current = verdicts.current_serial(store, zone, tenant, now)
-            if mine is None or (current is not None and mine != current):
-                old.append(f"{node} {zone} serial {'unknown' if mine is None else mine}, the others {current}")
+            others = verdicts.current_serial(store, zone, tenant, now, besides=node)
+            if mine is None or (others is not None and mine != others):
+                told = "unknown" if mine is None else mine
+                old.append(f"{node} {zone} serial {told}, the others {'unknown' if others is None else others}")
+            elif others is None:
+                alone.append(f"{node} {zone} {mine}")
     if old:
         return GuardVerdict(name="serials", outcome=Outcome.REFUSE, numbers="; ".join(old))
+    if alone:
+        numbers = f"nobody else's serial is known to compare with: {', '.join(alone)}"
+        return GuardVerdict(name="serials", outcome=Outcome.ASK, numbers=numbers)
     return GuardVerdict(
         name="serials", outcome=Outcome.OK, numbers="what would be put back has the zones that the others have"
     )
@@ -350,14 +361,20 @@ def _serials(store: FleetStore, restored: Sequence[Change], now: float) -> Guard
 
 def _clock(store: FleetStore, places: Collection[_Place], now: float) -> GuardVerdict:
     """A node whose clock is wrong serves expired signatures and lets unconfirmed changes expire at the wrong time."""
-    wrong = []
+    wrong, unseen = [], []
     for node in dict.fromkeys(node for node, _ in places):
+        if store.inventory.node(node).cluster:  # its nodes tell no time; the dead-man there counts seconds
+            continue
         host = store.host(node)
-        if host is not None and store.is_fresh(host, now) and abs(host.clock_offset) > verdicts.CLOCK_TOLERANCE:
+        if host is None or not store.is_fresh(host, now):
+            unseen.append(node)
+        elif abs(host.clock_offset) > verdicts.CLOCK_TOLERANCE:
             wrong.append(f"{node} is off by {host.clock_offset:+.1f} s")
     if wrong:
         numbers = f"{'; '.join(wrong)}; at most {verdicts.CLOCK_TOLERANCE:g} s are allowed"
         return GuardVerdict(name="clock", outcome=Outcome.REFUSE, numbers=numbers)
+    if unseen:
+        return GuardVerdict(name="clock", outcome=Outcome.ASK, numbers=f"the clock of {', '.join(unseen)} isn't seen")
     return GuardVerdict(name="clock", outcome=Outcome.OK, numbers="the clocks of the nodes concerned are right")
 
 

@@ -133,6 +133,7 @@ class Journal:
                 reason=run.plan.reason,
                 guards=run.guards,
                 overrides=run.overrides,
+                acknowledged=run.acknowledged,
                 plan=run.plan,
             )
         except BaseException:

@@ -64,6 +64,7 @@ class JournalledChange(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan
     guards: tuple[GuardVerdict, ...] = ()
     overrides: dict[str, str] = {}
+    acknowledged: dict[str, str] = {}
     records: tuple[Record, ...] = ()
 
     @property
@@ -151,8 +152,6 @@ def _change(id_: str, records: tuple[Record, ...], running: frozenset[str] | set
         outcome, words = _text(closed.fields, "outcome") or "unknown", _text(closed.fields, "words")
     else:
         outcome, words = RUNNING if id_ in running else OPEN, ""
-    overrides = _as(dict[str, str], said.get("overrides")) or {}
-    overrides |= {_text(r.fields, "guard"): _text(r.fields, "reason") for r in records if r.kind == "override"}
     return JournalledChange(
         id=id_,
         opened_at=opened.at,
@@ -166,7 +165,8 @@ def _change(id_: str, records: tuple[Record, ...], running: frozenset[str] | set
         words=words,
         plan=_as(Plan, said.get("plan")) or _unreadable_plan(said, opened.at),
         guards=next(filter(None, (_as(tuple[GuardVerdict, ...], r.fields.get("guards")) for r in records)), ()),
-        overrides=overrides,
+        overrides=_as(dict[str, str], said.get("overrides")) or {},
+        acknowledged=_as(dict[str, str], said.get("acknowledged")) or {},
         records=records,
     )
 

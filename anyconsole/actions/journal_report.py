@@ -5,13 +5,12 @@ What operators and nodes said is data: it is cleaned and escaped, and fenced so 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
-from anyconsole.actions.guards import GuardVerdict
 from anyconsole.actions.journal_record import FOUND, OPEN, RUNNING, ChangeSummary, JournalledChange, Record
 from anyconsole.actions.markdown import fenced, inline, table
 from anyconsole.actions.plan import Plan
@@ -68,7 +67,7 @@ def _lines(change: JournalledChange) -> Iterator[str]:
     yield from table(("", ""), _about(change))
     yield from _plan(change.plan)
     if change.guards:
-        yield from _guards(change.guards, change.overrides)
+        yield from _guards(change)
     if change.overrides:
         yield from ("", "## Overrides", "")
         yield from (f"- **{inline(name)}**: {inline(reason)}" for name, reason in change.overrides.items())
@@ -105,9 +104,14 @@ def _plan(plan: Plan) -> Iterator[str]:
         yield from ("", f"Note: {inline(remark)}")
     for number, step in enumerate(plan.steps, start=1):
         yield from ("", f"### Step {number}: {inline(step.host)}, {inline(step.title)}", "")
-        yield f"Unconfirmed, the node takes it back by itself after {step.hold} s."
+        if step.confirm:
+            yield f"Unconfirmed, the node takes it back by itself after {step.hold} s."
+        else:
+            yield f"It ends by itself {step.hold} s after its console, and leaves nothing behind."
         if step.waits_for:
             yield f"Waits for: {inline(step.waits_for)}."
+        if step.estimate:
+            yield f"It took here before: {inline(step.estimate)}."
         if step.changes:
             yield ""
             yield from table(
@@ -115,7 +119,12 @@ def _plan(plan: Plan) -> Iterator[str]:
                 ((c.tenant, c.prefix, c.session, c.peer, c.before, c.after, c.exported) for c in step.changes),
                 escaped=False,
             )
-        for title, texts in (("Proof", step.proof), ("Undo, once confirmed", step.undo)):
+        for title, texts in (
+            ("What becomes different", (step.diff,) if step.diff else ()),
+            ("To know before", step.about),
+            ("Proof", step.proof),
+            ("Undo, once confirmed", step.undo),
+        ):
             if texts:
                 yield from ("", f"{title}:", "")
                 yield from fenced("\n".join(texts))
@@ -123,9 +132,10 @@ def _plan(plan: Plan) -> Iterator[str]:
         yield from ("", "Nothing to change: every announcement was as wanted already.")
 
 
-def _guards(guards: Iterable[GuardVerdict], overrides: Mapping[str, str]) -> Iterator[str]:
+def _guards(change: JournalledChange) -> Iterator[str]:
     yield from ("", "## Guards", "")
-    rows = ((g.name, g.outcome.upper(), g.numbers, "overridden" if g.name in overrides else "") for g in guards)
+    settled = dict.fromkeys(change.acknowledged, "looked at") | dict.fromkeys(change.overrides, "overridden")
+    rows = ((g.name, g.outcome.upper(), g.numbers, settled.get(g.name, "")) for g in change.guards)
     yield from table(("Guard", "Verdict", "Numbers", ""), rows, escaped=False)
 
 
@@ -133,7 +143,9 @@ def _guards(guards: Iterable[GuardVerdict], overrides: Mapping[str, str]) -> Ite
 
 _CODE: Final = ("commands", "script", "output")
 _SAID_ABOVE: Final = {
-    "opened": frozenset({"plan", "profile", "title", "ticket", "reason", "operator", "overrides", "guards"}),
+    "opened": frozenset(
+        {"plan", "profile", "title", "ticket", "reason", "operator", "overrides", "acknowledged", "guards"}
+    ),
     "closed": frozenset({"overrides", "timings"}),
 }
 

@@ -120,6 +120,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     began_at: float
     guards: tuple[GuardVerdict, ...] = ()
     overrides: dict[str, str] = {}
+    acknowledged: dict[str, str] = {}
+    """What guards asked, and a human has looked at. It overrides nothing: a guard that refuses later still refuses."""
     state: RunState = RunState.RUNNING
     steps: tuple[StepRun, ...] = ()
     question: Question | None = None

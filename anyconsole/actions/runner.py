@@ -202,6 +202,7 @@ class Runner:
 
     async def carry_out(self) -> Run:
         """Do it; returns the run as it ended. Never raises for what hosts do."""
+        telling = asyncio.create_task(self._tell_cancelled(), name=f"run {self.run.id} cancelled")
         try:
             await self._lanes()
         except Exception as error:  # noqa: BLE001 - a fault of ours: what is unconfirmed reverts by itself, and it must be told
@@ -212,6 +213,9 @@ class Runner:
         for i, step in enumerate(self.run.steps):
             if step.state is StepState.WAITING:
                 self._set(i, StepState.SKIPPED)
+        if not self._was_cancelled:
+            telling.cancel()
+        await asyncio.wait({telling})
         outcome, words = self._result()
         self._show(state=RunState.ENDED, outcome=outcome, words=words, ended_at=self._clock(), question=None)
         try:
@@ -221,6 +225,15 @@ class Runner:
         if self._unwritten:
             self._show(words=f"{words}. The journal is not complete: {self._unwritten}")
         return self.run
+
+    async def _tell_cancelled(self) -> None:
+        await self._cancelled.wait()
+        try:
+            words = "nobody is there any more" if self.is_unattended else ""
+            await asyncio.to_thread(lambda: self._journal.record("cancelled", words=words))
+        except JournalError as error:
+            _log.error("run %s, cancelled: %s", self.run.id, error)
+            self._unwritten = str(error)
 
     def _result(self) -> tuple[Outcome, str]:
         states = [step.state for step in self.run.steps]
@@ -284,6 +297,7 @@ class Runner:
         guards = await self._guards([step])
         self._show(guards=tuple(guards))
         self._refuse_or_go_on(i, guards)
+        self._stop_if_over()
         try:
             await self._must_note(i, "applying", script=step.apply, guards=guards)
         except JournalError as error:
@@ -318,10 +332,16 @@ class Runner:
                     return
                 if answer == gate.default:
                     raise _Stopped(StepState.SKIPPED, f"{gate.ask} - {answer}", Outcome.STOPPED)
-            if await self._until(self._cancelled.wait(), 1.0):
-                raise _Stopped(StepState.SKIPPED, "cancelled before it began", Outcome.STOPPED)
+            self._stop_if_over()
+            await self._until(self._cancelled.wait(), 1.0)
+        self._stop_if_over()
+
+    def _stop_if_over(self) -> None:
+        """Raises _Stopped once nothing more is to be begun."""
         if self._was_cancelled:
             raise _Stopped(StepState.SKIPPED, "cancelled before it began", Outcome.STOPPED)
+        if self._failure is not None:
+            raise _Stopped(StepState.SKIPPED, "not begun, as another step failed", Outcome.STOPPED)
 
     async def _ask(self, gate: Gate) -> str:
         """Ask a human; the default after a while, when cancelled, or when nobody is there."""

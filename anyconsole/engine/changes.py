@@ -9,17 +9,18 @@ import math
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 from anyconsole.actions import drain, drift
 from anyconsole.actions.draining import Draining
-from anyconsole.actions.guards import GuardVerdict
+from anyconsole.actions.guards import asked
 from anyconsole.actions.journal import Journal, journal_of
 from anyconsole.actions.journal_record import OPEN, ChangeSummary, Estimates, JournalledChange, durations, summary
 from anyconsole.actions.journal_report import markdown
+from anyconsole.actions.judge import judge
 from anyconsole.actions.load import request as load_request
 from anyconsole.actions.load.files import runs_folder
 from anyconsole.actions.load.index import LoadIndex
@@ -122,8 +123,8 @@ class Changes:
                 settled = msgspec.structs.replace(settled, operator=operator)
                 return drift.make_plan(self._store, settled, now, self._estimates)
             case "loadtest":
-                asked = msgspec.json.decode(request, type=load_request.LoadRequest)
-                return load_request.make_plan(self._store, msgspec.structs.replace(asked, operator=operator), now)
+                load = msgspec.json.decode(request, type=load_request.LoadRequest)
+                return load_request.make_plan(self._store, msgspec.structs.replace(load, operator=operator), now)
         raise AnyconsoleError(f"there is no action {action!r}")
 
     def action_of(self, plan: Plan, change: str = "") -> Action:
@@ -141,12 +142,23 @@ class Changes:
         return Draining(self._store, plan, self._clock())
 
     async def start(
-        self, plan: Plan, overrides: Mapping[str, str], guards: Collection[GuardVerdict] = (), parallel: int = 1
+        self,
+        plan: Plan,
+        overrides: Mapping[str, str],
+        acknowledged: Mapping[str, str] | None = None,
+        parallel: int = 1,
     ) -> str:
         """Carry out a plan that this engine made; returns the run's id.
 
+        Args:
+            plan: As it was made.
+            overrides: Why it is right although a guard refuses, by the guard's name.
+            acknowledged: What was looked at because a guard asks, by the guard's name.
+            parallel: Hosts at once, after the first.
+
         Raises:
-            AnyconsoleError: Not armed; not a plan of this engine's; nothing to do; a host is being changed already; no journal.
+            AnyconsoleError: Not armed; not a plan of this engine's; nothing to do; a host is being changed already; a guard asks and
+                nobody has looked; no journal.
         """
         if not self.armed_until:
             raise AnyconsoleError("read-only: nothing is changed until this console is armed")
@@ -163,6 +175,10 @@ class Changes:
         busy = {s.host for r in self._runners.values() if r.run.state is not RunState.ENDED for s in r.run.plan.steps}
         if taken := sorted(busy & {step.host for step in plan.steps}):
             raise AnyconsoleError(f"{', '.join(taken)}: another change of this console is running there")
+        guards = judge(self._store, plan, self._clock())
+        looked_at = dict(acknowledged or {})
+        if unseen := [f"{name} ({numbers})" for name, numbers in asked(guards).items() if name not in looked_at]:
+            raise AnyconsoleError(f"a guard asks, and nobody has looked at it: {'; '.join(unseen)}")
         operator = Operator(
             user=getpass.getuser(), host=socket.gethostname(), key=self._operator_key(plan.steps[0].host)
         )
@@ -173,6 +189,7 @@ class Changes:
             began_at=self._clock(),
             guards=tuple(guards),
             overrides={name: why.strip() for name, why in overrides.items() if why.strip()},
+            acknowledged=looked_at,
         )
         journal = await asyncio.to_thread(lambda: self._journal().open_change(run))
         run = msgspec.structs.replace(run, id=journal.id)

@@ -208,7 +208,7 @@ class FleetEngine:
         """Answer one question. Raises AnyconsoleError.
 
         Looking: raw (node, section), poke (node), shell (node; in a cluster also path), plan (action, request), journal (change).
-        Changing: arm (seconds), start (plan, overrides), cancel (run), answer (run, question, answer), adjust (run, factor),
+        Changing: arm (seconds), start (plan, overrides, acknowledged), cancel (run), answer (run, question, answer), adjust (run, factor),
         acknowledge (change).
         """
         match op:
@@ -233,8 +233,11 @@ class FleetEngine:
                 self.changes.arm(float(args["seconds"]))
                 return ""
             case "start":
-                overrides = msgspec.json.decode(args["overrides"], type=dict[str, str])
-                return await self.changes.start(msgspec.json.decode(args["plan"], type=Plan), overrides)
+                overrides, acknowledged = (
+                    msgspec.json.decode(args[name], type=dict[str, str]) for name in ("overrides", "acknowledged")
+                )
+                plan = msgspec.json.decode(args["plan"], type=Plan)
+                return await self.changes.start(plan, overrides, acknowledged)
             case "cancel":
                 self.changes.runner(args["run"]).cancel()
                 return ""

@@ -161,20 +161,24 @@ def answering(
     return (True, "") if seen or is_ready else (None, "not asked yet")
 
 
-def current_serial(store: FleetStore, zone: str, tenant: Tenant, now: float) -> int | None:
-    """The SOA serial that most instances have of a zone (the higher one if two are equally frequent); None if none is known."""
+def current_serial(store: FleetStore, zone: str, tenant: Tenant, now: float, besides: str = "") -> int | None:
+    """The SOA serial that most instances have of a zone (the higher one if two are equally frequent); None if none is known.
+
+    The instance of the node `besides` isn't counted.
+    """
 
     def count() -> int | None:
         counts = Counter(
             status.serials[zone]
             for spec in store.inventory.nodes
-            if (status := store.instance(spec.name, tenant.name)) is not None
+            if spec.name != besides
+            and (status := store.instance(spec.name, tenant.name)) is not None
             and store.is_fresh(status, now)
             and zone in status.serials
         )
         return max(counts, key=lambda serial: (counts[serial], serial), default=None)
 
-    return store.once(now, ("serial", tenant.name, zone), count)
+    return store.once(now, ("serial", tenant.name, zone, besides), count)
 
 
 def not_running(status: InstanceStatus | SpeakerStatus) -> str:

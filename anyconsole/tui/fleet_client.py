@@ -42,8 +42,8 @@ class FleetClient(Protocol):
 
         Of a node: raw (node, section), poke (node), shell (node). Of a cluster `node` is its name, and section and path are
         "pod/NAMESPACE/NAME" and "pod/NAMESPACE/NAME/CONTAINER": raw (node, section), poke (node), shell (node, path).
-        Of changes: plan (action, request), start (plan, overrides), cancel (run), answer (run, question, answer), adjust (run, factor),
-        arm (seconds), journal (change), acknowledge (change).
+        Of changes: plan (action, request), start (plan, overrides, acknowledged), cancel (run), answer (run, question, answer),
+        adjust (run, factor), arm (seconds), journal (change), acknowledge (change).
         """
 
     def follow(self, op: str, **args: str) -> AsyncIterator[str]:

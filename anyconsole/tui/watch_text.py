@@ -174,6 +174,8 @@ def _guards(run: Run, glyphs: Glyphs) -> Iterator[Line]:
             yield Line(f"  {guard_words(guard, glyphs)}", Level.PLAIN if level == Level.OK else level)
             if reason := run.overrides.get(guard.name):
                 yield Line(f"      overridden: {reason}", Level.WARN)
+            if looked_at := run.acknowledged.get(guard.name):
+                yield Line(f"      looked at: {looked_at}", Level.STALE)
         yield Line("")
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 
+import msgspec
+
 from anyconsole.actions.drain import DrainRequest, Level, make_plan
-from anyconsole.actions.draining import Draining
+from anyconsole.actions.draining import SAMPLES, Draining
 from anyconsole.actions.run import Question
 from anyconsole.actions.runner import Gate
 from anyconsole.change_command import answer_to
+from anyconsole.model.facts import Beat
 from tests.fleet import NOW, healthy_store
 
 
@@ -36,3 +39,51 @@ async def test_whoever_waits_for_traffic_to_leave_does_not_wait_for_ever_for_a_n
     question = Question(id=1, text=gate.ask, choices=gate.choices, default=gate.default, until=NOW)
     for residual in ("wait", "go", "stay", ""):
         assert await answer_to(question, argparse.Namespace(residual=residual, yes=True)) == "stay"
+
+
+def test_each_node_of_a_plan_waits_for_itself() -> None:
+    store = healthy_store()
+    plan = make_plan(store, DrainRequest(level=Level.SOFT_THEN_HARD, nodes=("fra1", "ams1"), tenants=("de",)), NOW)
+    draining = Draining(store, plan, NOW)
+    first, second = (next(s for s in plan.steps if s.host == host and s.waits_for) for host in ("fra1", "ams1"))
+    assert first.serial == second.serial
+    settle = store.inventory.guards.settle
+    later = NOW + settle + 100
+    draining.gate(first, NOW)
+    assert "settles" not in draining.gate(first, later).words
+    assert f"settles for {settle:.0f} s more" in draining.gate(second, later).words
+
+
+def test_the_canary_of_each_node_has_its_own_time() -> None:
+    store = healthy_store()
+    for node in ("fra1", "ams1"):
+        speaker = store.speaker(node, "bird")
+        assert speaker is not None
+        hard = ((1, 11), (1, 12), (1, 31), (1, 32))
+        store.apply([msgspec.structs.replace(speaker, drain_hard=hard, drain_serial=4, disk_serial=4)])
+    plan = make_plan(store, DrainRequest(level=Level.SERVE, nodes=("fra1", "ams1"), tenants=("de",)), NOW)
+    draining = Draining(store, plan, NOW)
+    first, second = (next(s for s in plan.steps if s.host == host and s.waits_for) for host in ("fra1", "ams1"))
+    draining.gate(first, NOW)
+    assert draining.gate(first, NOW + 4).is_open
+    assert not draining.gate(second, NOW + 4).is_open, "nobody has looked at this one's canary yet"
+
+
+def test_traffic_that_left_one_node_opens_no_other() -> None:
+    store = healthy_store()
+    plan = make_plan(store, DrainRequest(level=Level.SOFT_THEN_HARD, nodes=("fra1", "ams1"), tenants=("de",)), NOW)
+    draining = Draining(store, plan, NOW)
+    first, second = (next(s for s in plan.steps if s.host == host and s.waits_for) for host in ("fra1", "ams1"))
+    for step in (first, second):
+        draining.gate(step, NOW)
+    at = NOW + store.inventory.guards.settle
+    gate = draining.gate(first, at)
+    for _ in range(SAMPLES):
+        at += 1.0
+        for node in ("fra1", "ams1"):
+            rates = store.rates(node, "de", "probe")
+            assert rates is not None
+            store.apply([msgspec.structs.replace(rates, qps=0.0, at=at), Beat(node=node, at=at, sections=("nsd",))])
+        gate = draining.gate(first, at)
+    assert gate.is_open, gate.words
+    assert not draining.gate(second, at).is_open, "its own traffic was looked at once only"

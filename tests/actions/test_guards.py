@@ -195,6 +195,24 @@ def test_a_node_whose_clock_is_wrong_is_left_alone() -> None:
     assert "fra1 is off by +90.0 s" in guards["clock"].numbers
 
 
+def test_a_clock_that_nobody_sees_is_asked_about() -> None:
+    store = healthy_store()
+    guards = judge(store, now=NOW + 3600, nodes=("fra1",))
+    assert guards["clock"].outcome is Outcome.ASK
+    assert "fra1" in guards["clock"].numbers
+
+
+def test_a_zone_is_compared_with_what_the_others_have_and_not_with_itself() -> None:
+    store = healthy_store()
+    for node in ("fra2", "ams1", "lon1", "sin1"):
+        change(store, ("instance", node, "de"), serials={})
+    guards = undrained(store)
+    assert guards["serials"].outcome is Outcome.ASK
+    assert "nobody else's serial is known" in guards["serials"].numbers
+    change(store, ("instance", "ams1", "de"), serials={"de.example": 7})
+    assert undrained(store)["serials"].refuses
+
+
 def test_a_node_that_somebody_else_is_changing_counts_as_serving_nothing() -> None:
     store = healthy_store()
     for node in ("lon1", "sin1"):

@@ -170,6 +170,14 @@ async def test_an_override_lets_it_pass_and_is_in_the_journal(bench: Bench) -> N
     assert change.overrides == {"floor": "the rack burns"}
 
 
+async def test_what_was_only_looked_at_overrides_no_refusal(bench: Bench) -> None:
+    runner = bench.runner("fra1")
+    runner.run = msgspec.structs.replace(runner.run, acknowledged={"floor": "2 nodes left"})
+    bench.action.verdicts = lambda _u, _s: [REFUSAL]
+    assert (await runner.carry_out()).outcome is Outcome.REFUSED
+    assert bench.node.ran == []
+
+
 async def test_what_can_not_be_overridden_is_refused_whatever_is_typed(bench: Bench) -> None:
     bench.action.verdicts = lambda _u, _s: [msgspec.structs.replace(REFUSAL, overridable=False)]
     run = await bench.runner("fra1", overrides={"floor": "the rack burns"}).carry_out()
@@ -267,6 +275,24 @@ async def test_hosts_after_the_canary_go_in_parallel_if_asked(bench: Bench) -> N
     assert run.outcome is Outcome.DONE
     assert most == 2
     assert bench.node.ran[:2] == ["fra1 apply 1", "fra1 confirm 1"]
+
+
+async def test_a_host_that_waits_at_its_gate_does_not_begin_after_another_failed(bench: Bench) -> None:
+    """fra1 goes first; then ams1 fails while sin1 still waits for its traffic to leave."""
+    closed = Gate(is_open=False, words="traffic")
+    gates = {"sin1": [closed]}
+    bench.action.gate = lambda step, now: (gates.get(step.host) or [Gate(is_open=True)]).pop(0)  # type: ignore[method-assign] # noqa: ARG005
+    bench.node.before = lambda ran: Said(int(Ended.BAD_CONFIG)) if ran.startswith("ams1") else None
+    run = await bench.runner("fra1", "ams1", "sin1", parallel=2).carry_out()
+    assert [s.state for s in run.steps] == [StepState.DONE, StepState.FAILED, StepState.SKIPPED]
+    assert not any(ran.startswith("sin1") for ran in bench.node.ran)
+
+
+async def test_a_cancelled_change_says_so_when_it_happens(bench: Bench) -> None:
+    runner = bench.runner("fra1")
+    bench.node.after = lambda _: runner.cancel()
+    await runner.carry_out()
+    assert bench.events().index("cancelled") < bench.events().index("closed")
 
 
 @pytest.mark.parametrize("ended", [Ended.LOCKED, Ended.STALE, Ended.PENDING])

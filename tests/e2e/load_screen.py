@@ -14,7 +14,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from anyconsole.actions.guards import asked
+from anyconsole.actions.judge import judge
 from anyconsole.actions.load.request import LoadRequest, Purpose
+from anyconsole.actions.plan import Plan
 from anyconsole.actions.run import RunState
 from anyconsole.engine.client import EngineClient, EngineState
 from anyconsole.model.facts import LinkState
@@ -37,7 +40,13 @@ async def _start(client: EngineClient, target: str, rate: float) -> str:
     )
     await client.ask("arm", seconds="900")
     plan = await client.ask("plan", action="loadtest", request=msgspec.json.encode(request).decode())
-    run = await client.ask("start", plan=plan, overrides='{"in service": "a lab"}')
+    looked_at = asked(judge(client.store, msgspec.json.decode(plan, type=Plan), time.time()))
+    run = await client.ask(
+        "start",
+        plan=plan,
+        overrides='{"in service": "a lab"}',
+        acknowledged=msgspec.json.encode(looked_at).decode(),
+    )
     await _until(client, lambda: _is_running(client, run, target))
     return run
 

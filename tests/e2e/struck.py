@@ -26,7 +26,9 @@ from unittest import mock
 import msgspec
 
 from anyconsole.actions.drain import DrainRequest, Level
+from anyconsole.actions.guards import asked
 from anyconsole.actions.journal import ChangeJournal
+from anyconsole.actions.judge import judge
 from anyconsole.actions.plan import Plan
 from anyconsole.actions.run import RunState
 from anyconsole.drivers.ssh.execute import Completed
@@ -131,7 +133,9 @@ async def _screen(profile: str, node: str, tenant: str, reason: str) -> int:
         assert time.monotonic() < end, text
         await asyncio.sleep(0.5)
     await client.ask("arm", seconds="600")
-    run_id = await client.ask("start", plan=text, overrides='{"regions": "asked to"}')
+    looked_at = asked(judge(client.store, msgspec.json.decode(text, type=Plan), time.time()))
+    acknowledged = msgspec.json.encode(dict.fromkeys(("capacity", "clock"), "a strike") | looked_at).decode()
+    run_id = await client.ask("start", plan=text, overrides='{"regions": "asked to"}', acknowledged=acknowledged)
     while run_id not in client.runs or client.runs[run_id].state is not RunState.ENDED:
         run = client.runs.get(run_id)
         if run is not None and run.question is not None:

@@ -9,6 +9,8 @@ import pytest
 
 from anyconsole.actions.drain import DrainRequest, Level
 from anyconsole.actions.drift import DriftRequest, Way
+from anyconsole.actions.guards import asked
+from anyconsole.actions.judge import judge
 from anyconsole.actions.load.request import LoadRequest
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.actions.runner import Standing
@@ -83,6 +85,12 @@ async def test_a_plan_that_a_screen_hands_back_is_taken_for_the_one_that_was_mad
         with pytest.raises(AnyconsoleError, match="nothing to change"):
             await engine.changes.start(shown, {})
         return
-    run = await engine.changes.start(shown, {})
+    looked_at = asked(judge(engine.store, shown, NOW))
+    if looked_at:
+        with pytest.raises(AnyconsoleError, match="nobody has looked at it"):
+            await engine.changes.start(shown, {})
+    run = await engine.changes.start(shown, {}, looked_at)
+    assert engine.changes.runner(run).run.acknowledged == looked_at
+    assert engine.changes.runner(run).run.guards, "the journal has what the guards said of it"
     engine.changes.cancel_all()
     await engine.changes.wait(run)

@@ -185,7 +185,8 @@ async def test_the_plan_that_is_shown_is_started_to_the_letter_and_watched() -> 
         plan = msgspec.json.decode(start["plan"], type=Plan)
         assert plan.reason == "line card"
         assert {change.node for change in plan.changes} == {"fra1"}
-        assert json.loads(start["overrides"])["capacity"].startswith("looked at: up to 36 q/s")
+        assert json.loads(start["acknowledged"])["capacity"].startswith("up to 36 q/s")
+        assert json.loads(start["overrides"]) == {}, "to have looked is no override"
         assert "drain soft-then-hard" in c.lines[2]
         assert "1 change running" in c.lines[1]
 

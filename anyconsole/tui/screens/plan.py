@@ -118,14 +118,13 @@ class _GuardRow(Vertical):
 
     @property
     def override(self) -> str:
-        """What is journalled of going on in spite of it, "" if it is content."""
-        match self.verdict:
-            case GuardVerdict(outcome=Outcome.REFUSE):
-                return self._reason.words
-            case GuardVerdict(outcome=Outcome.ASK, numbers=numbers):
-                return f"looked at: {numbers}"
-            case _:
-                return ""
+        """Why it is right although this guard refuses, "" if it doesn't."""
+        return self._reason.words if self.verdict is not None and self.verdict.refuses else ""
+
+    @property
+    def acknowledged(self) -> str:
+        """The numbers that were looked at because this guard asks, "" if it doesn't."""
+        return self.verdict.numbers if self.verdict is not None and self.verdict.outcome is Outcome.ASK else ""
 
 
 class PlanScreen(Dialog[None]):
@@ -352,9 +351,13 @@ class PlanScreen(Dialog[None]):
 
     async def _ask_to_start(self) -> None:
         overrides = {name: row.override for name, row in self._guards.items() if row.override}
+        acknowledged = {name: row.acknowledged for name, row in self._guards.items() if row.acknowledged}
         try:
             run = await self.console.client.ask(
-                "start", plan=self._plan_text, overrides=msgspec.json.encode(overrides).decode()
+                "start",
+                plan=self._plan_text,
+                overrides=msgspec.json.encode(overrides).decode(),
+                acknowledged=msgspec.json.encode(acknowledged).decode(),
             )
         except AnyconsoleError as error:
             self._is_starting = False
