@@ -1,13 +1,17 @@
 """What three ways of draining a node cost its users, side by side: `birdc disable`, hard at once, and soft then hard.
 
     .venv/bin/python -m benchmarks.drain [--runs 3] [--rate 200] [--seconds 0.5] [--ways WAY ...] [--markdown]
+    .venv/bin/python -m benchmarks.drain --scopes tenant node interconnect frr --runs 10
 
 On a lab of its own (as root), which is removed afterwards. Scope is the whole of node fra1, seen from client1 behind `transit`, which
 knows no other path: transit2 hides its own as long as fra1's is better. client3 is served by another node and must notice nothing.
 Each way is measured with fast routers, and with `transit` or `transit2` standing still for two seconds at every change. A query is lost
-if nobody answers it in two seconds; a gap is the time for which one client got no answer in one family; sessions are fra1's; "moved" is
+if nobody answers it in two seconds; a gap is the time for which one client got no answer in one family; "moved" is
 how long after the command was given the last query was answered by the node that was to be left, the console's own start, guards and
 confirmation included. Takes about two minutes a run.
+
+With `--scopes` the console alone drains and undrains each of them, as often, and every query of two vantage points is accounted for. The
+exit code is 1 if the console lost a query or flapped a session, by either.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from anyconsole.lab.queries import QueryLoad
 from anyconsole.lab.query_result import QueryResult
 from anyconsole.lab.slow import slowed
 from anyconsole.lab.topology import TENANTS, node, sessions_of
+from anyconsole.lab.uptimes import flapped, uptimes
 
 __all__ = ["main"]
 
@@ -109,18 +114,6 @@ class Bench:
             assert time.monotonic() < deadline, f"{NODE} still has {self.rate():.0f} q/s of {self.baseline:.0f}"
             quiet = quiet + 1 if self.rate() < _LEFT * self.baseline else 0
 
-    def sessions(self) -> dict[str, float]:
-        """Since when each session of the node is Established."""
-        rows = re.findall(
-            r"^(\S+)\s+BGP\s+\S+\s+up\s+(\S+ \S+)\s+Established", self.birdc("show", "protocols"), re.MULTILINE
-        )
-        return {name: _epoch(since) for name, since in rows}
-
-
-def _epoch(text: str) -> float:
-    whole, _, fraction = text.partition(".")
-    return time.mktime(time.strptime(whole, "%Y-%m-%d %H:%M:%S")) + float(f"0.{fraction or 0}")
-
 
 def _disable(bench: Bench) -> None:
     bench.change(lambda: _each_session(bench, "disable"))
@@ -184,9 +177,13 @@ def _console_undrain(bench: Bench) -> None:
     _console(bench, "undrain")
 
 
+def _argv(lab: Lab, verb: str, *scope: str) -> list[str]:
+    profile = str(lab.profile_path)
+    return [sys.executable, "-m", "anyconsole", "--profile", profile, verb, *scope, "--reason", "benchmark", "--yes"]
+
+
 def _console(bench: Bench, verb: str) -> None:
-    argv = [sys.executable, "-m", "anyconsole", "--profile", str(bench.lab.profile_path), verb, "--node", NODE,
-            "--reason", "benchmark", "--yes"]  # fmt: skip
+    argv = _argv(bench.lab, verb, "--node", NODE)
     with tempfile.TemporaryFile("w+") as said:
         with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said) as process:
             # When exactly it changes something is its own business: the slow router stands still most of the time.
@@ -211,40 +208,59 @@ def measure(lab: Lab, way: Way, slow: str, rate: float, seconds: float) -> Itera
         load.wait_until(lambda _: _answering(load) == {NODE}, _PATIENCE, f"{CLIENT} served by {NODE}")
         bench = Bench(lab, slow)
         time.sleep(seconds)
-        before = bench.sessions()
+        before = uptimes(lab)
         drained_at = time.monotonic()
         way.drain(bench)
         load.wait_until(lambda _: bool(_answering(load) - {NODE}) and NODE not in _answering(load), _PATIENCE, "moved")
         time.sleep(seconds)
         undrained_at = time.monotonic()
-        between = bench.sessions()
+        between = uptimes(lab)
         way.undrain(bench)
         load.wait_until(lambda _: _answering(load) == {NODE}, _PATIENCE, "moved back")
-        load.wait_until(lambda _: len(bench.sessions()) == len(before), _PATIENCE, "all sessions up")
+        load.wait_until(lambda _: uptimes(lab).keys() == before.keys(), _PATIENCE, "all sessions up")
         time.sleep(seconds)
-        after = bench.sessions()
+        after = uptimes(lab)
     result = load.result
     untouched = result.between(end=drained_at)
     assert untouched.answered == untouched.sent, f"before anything was changed: {untouched}"
     drain, undrain = result.between(drained_at, undrained_at), result.between(undrained_at)
     # A session that is down now will have another `since`: each flap is counted once, where it went down.
-    yield Row(way.name, slow, "drain", drain, _flapped(before, between), _last(drain, {NODE}, drained_at))
+    yield Row(way.name, slow, "drain", drain, len(flapped(before, between)), _last(drain, {NODE}, drained_at))
     others = set(result.of(CLIENT).by_node) - {NODE}
-    yield Row(way.name, slow, "undrain", undrain, _flapped(between, after), _last(undrain, others, undrained_at))
+    yield Row(way.name, slow, "undrain", undrain, len(flapped(between, after)), _last(undrain, others, undrained_at))
 
 
 def _answering(load: QueryLoad) -> set[str]:
     return {name for (client, _), names in load.answering(0.3).items() if client == CLIENT for name in names}
 
 
-def _flapped(before: dict[str, float], after: dict[str, float]) -> int:
-    # BIRD's `since` jitters by a millisecond from one reading to the next.
-    return sum(name not in after or abs(after[name] - since) > 0.01 for name, since in before.items())
-
-
 def _last(result: QueryResult, nodes: set[str], since: float) -> float:
     sent = [q.sent_at for s in result.of(CLIENT).streams for q in s.queries if q.good and q.node in nodes]
     return max(sent, default=since) - since
+
+
+SCOPES = {
+    "tenant": ("de", ("--node", "fra1", "--tenant", "de")),
+    "node": ("nic", ("--node", "fra1")),
+    "interconnect": ("de", ("--interconnect", "transit", "--parallel", "3")),
+    "frr": ("enum", ("--node", "lon1")),
+}
+"""What is drained, and whose queries are counted meanwhile."""
+
+
+def measure_scope(lab: Lab, name: str, rate: float, seconds: float) -> Iterator[Row]:
+    """Have the console drain and undrain a scope once under load."""
+    tenant, scope = SCOPES[name]
+    for verb in ("drain", "undrain"):
+        before = uptimes(lab)
+        with QueryLoad(lab, tenant=tenant, clients=CLIENTS, rate=rate) as load:
+            time.sleep(seconds)
+            # What still comes over sessions that stay can't leave: those are asked about, and it goes on.
+            argv = [*_argv(lab, verb, *scope), "--residual", "go"]
+            done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+            time.sleep(seconds)
+        assert done.returncode == 0, f"{' '.join(argv)} returned {done.returncode}: {done.stdout}{done.stderr}"
+        yield Row(f"the console, {name}", "", verb, load.result, len(flapped(before, uptimes(lab))), 0.0)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -256,11 +272,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--ways", nargs="+", choices=WAYS, default=["disable", "hard", "console"], help="default: %(default)s"
     )
+    parser.add_argument("--scopes", nargs="+", choices=SCOPES, default=[], help="the console alone, on each of these")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     args = parser.parse_args(argv)
     rows = []
     with _lab() as lab:
-        for way in (WAYS[name] for name in args.ways):
+        for scope in args.scopes:
+            for number in range(args.runs):
+                _tell(f"{scope}, run {number + 1} of {args.runs}")
+                rows += list(measure_scope(lab, scope, args.rate, args.seconds))
+                _tell(f"  {rows[-2].result}; {rows[-1].result}")
+        for way in (WAYS[name] for name in ([] if args.scopes else args.ways)):
             for slow in ROUTERS:
                 for number in range(args.runs):
                     _tell(f"{way.name}, {slow or 'no router'} slow, run {number + 1} of {args.runs}")
@@ -269,7 +291,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                         _tell(f"  {row.phase}: {row.result}")
                     rows += found
     _print(rows, markdown=args.markdown)
-    return 0
+    ours = [row for row in rows if "console" in row.way]
+    return 1 if any(row.result.lost or row.result.failed or row.flapped for row in ours) else 0
 
 
 @contextmanager

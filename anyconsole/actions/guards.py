@@ -6,6 +6,7 @@ What is not known counts as unhealthy. A guard judges what the fleet would look 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
 
@@ -212,19 +213,22 @@ def _sites(fleet: _Fleet, changes: Sequence[Change]) -> GuardVerdict:
 
 
 def _regions(fleet: _Fleet, changes: Sequence[Change]) -> GuardVerdict:
-    store = fleet.store
+    store, least = fleet.store, fleet.store.inventory.guards.min_per_region
 
-    def regions(nodes: Iterable[str]) -> set[str]:
-        return {r for n in nodes if (r := store.inventory.site(store.inventory.node(n).site).region)}
+    def regions(nodes: Iterable[str]) -> Counter[str]:
+        return Counter(r for n in nodes if (r := store.inventory.site(store.inventory.node(n).site).region))
 
     lost = []
     for tenant, prefix in _withdrawn_prefixes(changes):
         before = regions(_serving_nodes(fleet, tenant, prefix, ()))
         after = regions(_serving_nodes(fleet, tenant, prefix, changes))
-        lost += [f"{prefix} leaves region {region}" for region in sorted(before - after)]
+        for region in sorted(before):
+            if after[region] < min(least, before[region]):
+                left = f"is left on {after[region]} nodes in" if after[region] else "leaves"
+                lost.append(f"{prefix} {left} region {region}, at least {least} are wanted")
     if lost:
         return GuardVerdict(name="regions", outcome=Outcome.REFUSE, numbers="; ".join(lost))
-    return GuardVerdict(name="regions", outcome=Outcome.OK, numbers="no prefix leaves a region")
+    return GuardVerdict(name="regions", outcome=Outcome.OK, numbers=f"every region keeps its {least}, or what it had")
 
 
 def _evidence(store: FleetStore, places: Collection[_Place], now: float) -> GuardVerdict:

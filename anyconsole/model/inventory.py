@@ -347,6 +347,7 @@ class GuardLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     min_nodes: int = 2
     min_share: float = 0.5
+    min_per_region: int = 1
     max_load: float = 0.7
     evidence_max_age: float = 30.0
     hold: int = 120

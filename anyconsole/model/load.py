@@ -64,7 +64,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def mean(self) -> float | None:
         """Average in seconds, to 3 %; None if there are none."""
-        if not self.bins:
+        if not self.count:
             return None
         return sum(n * float(BIN_RATIO ** (i + 0.5)) for i, n in self.bins.items()) / self.count / 1e6
 

@@ -188,6 +188,7 @@ SECTIONS: Final = {
         {
             "min_nodes": values.count,
             "min_share": values.share,
+            "min_per_region": values.count,
             "max_load": values.share,
             "evidence_max_age": values.seconds,
             "hold": values.hold,

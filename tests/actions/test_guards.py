@@ -77,6 +77,9 @@ def test_a_region_is_not_left_without_saying_so() -> None:
     apart.apply(list(store))
     assert "leaves region asia" in judge(apart, nodes=("sin1",))["regions"].numbers
     assert "regions" not in refused(judge(apart, nodes=("fra1",)))
+    four = msgspec.structs.replace(fleet.guards, min_per_region=4)
+    wide = healthy_store(msgspec.structs.replace(fleet, sites=sites, guards=four))
+    assert "is left on 3 nodes in region eu" in judge(wide, nodes=("fra1",))["regions"].numbers
 
 
 @pytest.mark.parametrize("how", ["old", "unreachable"])

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,10 @@ from typing import Any
 import msgspec
 
 from anyconsole.lab import Lab
-from anyconsole.lab.topology import NODES, node, sessions_of
 from tests.e2e.observe import run_headless
 from tests.terminal import ENTER, Terminal, TerminalTimeoutError
 
 __all__ = [
-    "Uptime",
     "apply_on_screen",
     "change",
     "drain_conf",
@@ -26,12 +23,7 @@ __all__ = [
     "put_back",
     "records",
     "running_serial",
-    "since",
 ]
-
-_NODES = tuple(spec.name for spec in NODES)
-
-Uptime = dict[tuple[str, str], str]
 
 
 def change(lab: Lab, state: Path, *args: str, status: int = 0, timeout: float = 90) -> dict[str, Any]:
@@ -40,22 +32,6 @@ def change(lab: Lab, state: Path, *args: str, status: int = 0, timeout: float = 
     assert done.returncode == status, (done.returncode, done.stderr[-3000:], done.stdout[-1500:])
     document: dict[str, Any] = json.loads(done.stdout)
     return document
-
-
-def since(lab: Lab, hosts: Sequence[str] = _NODES) -> Uptime:
-    """When each BIRD session came up, in BIRD's own words without the milliseconds, which jitter by one."""
-    seen: Uptime = {}
-    for host in hosts:
-        spec = node(host)
-        if spec is None or spec.speaker != "bird":
-            continue
-        said = lab.run(host, ["birdc", "show", "protocols"]).stdout
-        for session in sessions_of(spec):
-            line = re.search(rf"^{session.name} .*?(\d\d:\d\d:\d\d)\.(\d+)\s+Established", said, re.MULTILINE)
-            assert line is not None, said
-            hours, minutes, seconds = (int(x) for x in line[1].split(":"))
-            seen[host, session.name] = f"{hours * 3600 + minutes * 60 + seconds + round(float('0.' + line[2]), 1):.1f}"
-    return seen
 
 
 def running_serial(lab: Lab, host: str) -> int:

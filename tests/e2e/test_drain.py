@@ -10,7 +10,8 @@ import pytest
 
 from anyconsole.lab import Lab
 from anyconsole.lab.queries import QueryLoad
-from tests.e2e.drains import change, drain_conf, put_back, records, running_serial, since
+from anyconsole.lab.uptimes import flapped, uptimes
+from tests.e2e.drains import change, drain_conf, put_back, records, running_serial
 from tests.e2e.observe import run_headless
 
 pytestmark = pytest.mark.lab
@@ -31,13 +32,13 @@ def test_drain_and_undrain_lose_no_query_and_flap_no_session(
 ) -> None:
     lab = breakable_lab
     with put_back(lab, "fra1", "fra2", "sin1"):
-        up = since(lab)
+        up = uptimes(lab)
         with QueryLoad(lab, tenant=tenant, rate=200, clients=("client1", "client3")) as load:
             drained = change(lab, tmp_path, "drain", *scope, "--reason", "zero loss", "--residual", "go")
             undrained = change(lab, tmp_path, "undrain", *scope, "--reason", "zero loss")
         assert load.result.lost == 0, str(load.result)
         assert load.result.failed == 0, str(load.result)
-        assert since(lab) == up
+        assert flapped(up, uptimes(lab)) == []
         assert [d["run"]["outcome"] for d in (drained, undrained)] == ["done", "done"]
         for document in (drained, undrained):
             for step in document["run"]["steps"]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from anyconsole.lab import Lab
-from tests.e2e.drains import Uptime, since
+from anyconsole.lab.uptimes import Uptimes, flapped, uptimes
 from tests.e2e.observe import run_headless
 from tests.e2e.strike_cases import Case, Kind, boundaries
 from tests.e2e.strikes import Range
@@ -64,7 +64,7 @@ class Struck:
 
     def __init__(self, lab: Lab, field: Range, cases: list[Case]) -> None:
         self.field = field
-        self.up: Uptime = since(lab)
+        self.up: Uptimes = uptimes(lab)
         with field.under_fire() as watching:
             self.wrong = field.strike(cases)
             shown = ("journal", "show", "--open")
@@ -72,7 +72,7 @@ class Struck:
             for id_ in field.open:
                 watching.ask("acknowledge", change=id_)
             self.open_after = run_headless(lab, field.state, *shown).stdout
-        self.up_after: Uptime = since(lab)
+        self.up_after: Uptimes = uptimes(lab)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_no_query_is_lost_and_no_session_flaps(struck: Struck) -> None:
     for tenant, result in struck.field.results.items():
         assert result.lost == 0, f"{tenant}: {result}"
         assert result.failed == 0, f"{tenant}: {result}"
-    assert struck.up_after == struck.up
+    assert flapped(struck.up, struck.up_after) == []
 
 
 def test_what_was_left_open_is_listed_until_somebody_has_looked(struck: Struck) -> None:

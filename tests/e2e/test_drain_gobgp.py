@@ -21,6 +21,7 @@ from anyconsole.lab import Lab, state
 from anyconsole.lab.gobgp import API, DRAIN_FILE
 from anyconsole.lab.queries import QueryLoad
 from anyconsole.lab.topology import NODES, TENANTS, Tenant, sessions_of, unicast
+from anyconsole.lab.uptimes import flapped, uptimes
 from tests.e2e.consoles import StruckConsole
 from tests.e2e.drains import change
 from tests.e2e.observe import run_headless
@@ -74,17 +75,6 @@ def at_peers(lab: Lab, tenant: Tenant) -> dict[tuple[str, str], str]:
     return found
 
 
-def up_since(lab: Lab) -> dict[tuple[str, str], str]:
-    """When each session of the node came up, as its peers say it; BIRD's milliseconds jitter by one."""
-    found = {}
-    for router in PEERS:
-        said = lab.run(router, ["birdc", "show", "protocols"]).stdout
-        for name, since in re.findall(rf"^({NODE}_v\d) .*?(\d\d:\d\d:\d\d\.\d)\d+\s+Established", said, re.MULTILINE):
-            found[router, name] = since
-    assert len(found) == 4, found
-    return found
-
-
 def wait(met: Callable[[], object], seconds: float, what: str) -> None:
     deadline = time.monotonic() + seconds
     while not met():
@@ -103,7 +93,7 @@ def test_lab_with_a_gobgp_node_is_well_and_says_what_it_runs(lab: Lab) -> None:
 
 
 def test_drain_and_undrain_lose_no_query_and_the_peers_have_seen_it(lab: Lab, tmp_path: Path) -> None:
-    up, others = up_since(lab), at_peers(lab, ENUM)
+    up, others = uptimes(lab), at_peers(lab, ENUM)
     assert len(at_peers(lab, DE)) == 4
     assert all("(65535,0)" not in attributes for attributes in at_peers(lab, DE).values())
     scope = ("--node", NODE, "--tenant", DE.name, "--reason", "zero loss")
@@ -117,7 +107,7 @@ def test_drain_and_undrain_lose_no_query_and_the_peers_have_seen_it(lab: Lab, tm
         load.wait_until(lambda now: now.answering()["client3", "ipv6"] == {NODE}, 10, "client3 back at the node")
     assert load.result.lost == 0, str(load.result)
     assert load.result.failed == 0, str(load.result)
-    assert up_since(lab) == up
+    assert flapped(up, uptimes(lab)) == []
     assert len(at_peers(lab, DE)) == 4
     assert [d["run"]["outcome"] for d in (drained, undrained)] == ["done", "done"]
     for step in (s for d in (drained, undrained) for s in d["run"]["steps"]):
@@ -133,7 +123,7 @@ def test_node_takes_back_by_itself_what_a_killed_console_left_unconfirmed(lab: L
     profile.write_text(re.sub(r"\[guards\]\n(.+\n)+", f"[guards]\nhold = {HOLD}\nsettle = 1\npatience = 8\n", text))
     argv = ["headless", "--profile", str(profile), "drain", "--node", NODE, "--tenant", NIC.name, "--reason", "killed"]
     argv += ["--yes", "--output", "json", *ALONE, "--residual", "go"]
-    up = up_since(lab)
+    up = uptimes(lab)
     with (
         pytest.MonkeyPatch.context() as environment,
         QueryLoad(lab, tenant=NIC.name, clients=("client1", "client3")) as load,
@@ -149,7 +139,7 @@ def test_node_takes_back_by_itself_what_a_killed_console_left_unconfirmed(lab: L
         wait(lambda: len(at_peers(lab, NIC)) == 4 and not _soft(lab, NIC), 5, "the peers to have it as before")
     assert "killed" in shown
     assert load.result.lost == 0, str(load.result)
-    assert up_since(lab) == up
+    assert flapped(up, uptimes(lab)) == []
 
 
 def _is_unconfirmed(lab: Lab) -> bool:
