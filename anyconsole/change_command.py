@@ -23,7 +23,7 @@ from anyconsole.actions.plan import Plan, document, render
 from anyconsole.actions.run import Outcome, Question, Run, StepState
 from anyconsole.actions.runner import Runner, refusal_outcome
 from anyconsole.engine.core import FleetEngine
-from anyconsole.errors import AnyconsoleError
+from anyconsole.errors import AnyconsoleError, JournalError
 from anyconsole.headless import looked_at
 from anyconsole.logs import log_to_file
 from anyconsole.model.inventory import Inventory
@@ -60,6 +60,7 @@ def run_plan(inventory: Inventory, args: argparse.Namespace, action: str, reques
 
 async def _run_plan(inventory: Inventory, args: argparse.Namespace, action: str, request: msgspec.Struct) -> int:
     async with looked_at(inventory, args.wait) as engine:
+        await _tell_open(engine)
         plan = engine.changes.plan(action, msgspec.json.encode(request))
         guards = judge(engine.store, plan, time.time())
         if args.plan or plan.missing or not plan.steps:
@@ -81,6 +82,21 @@ async def _run_plan(inventory: Inventory, args: argparse.Namespace, action: str,
         else:
             print(_result(ended))
     return ended.outcome.exit_code if ended.outcome is not None else 1
+
+
+async def _tell_open(engine: FleetEngine) -> None:
+    """Say on standard error which changes were never ended, and what the nodes say of them now."""
+    try:
+        left_open = await engine.changes.left_open()
+    except JournalError as error:
+        print(f"what was left open is not known: {error}", file=sys.stderr)
+        return
+    for change in left_open:
+        print(
+            f"open change from {time_of_day(change.opened_at)} UTC, {change.id}: {clean(change.title)}\n"
+            f"  {clean(engine.changes.found(change), 400)}\n  `journal show {change.id[-4:]}` tells all of it; a console closes it",
+            file=sys.stderr,
+        )
 
 
 def _refusal(guards: Sequence[GuardVerdict], overrides: dict[str, str]) -> Outcome:

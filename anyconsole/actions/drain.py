@@ -196,8 +196,14 @@ def _type_to_confirm(
             return tenants.pop()
         named = request.interconnects or request.peers
         return named[0] if len(named) == 1 else store.inventory.name
-    is_whole_node = not (request.tenants or request.peers or request.interconnects or request.cells)
-    return hosts[0] if hosts and is_whole_node and request.level is not Level.SERVE else ""
+    if not hosts or request.level is Level.SERVE:
+        return ""
+    is_narrow = bool(request.tenants or request.peers or request.interconnects)
+    if request.cells:  # marked one by one, they may still be the whole node
+        chosen = {(session, prefix) for node, session, prefix in request.cells if node == hosts[0]}
+        whole = {(s.name, p) for _, s, _, p in verdicts.node_announcements(store, store.inventory.node(hosts[0]))}
+        is_narrow = is_narrow or chosen < whole
+    return "" if is_narrow else hosts[0]
 
 
 # --- the steps
@@ -265,15 +271,18 @@ def _state_after(
 def _note(
     before: DrainState, left: frozenset[tuple[int, int]], pairs: set[tuple[int, int]], request: DrainRequest, now: float
 ) -> str:
-    """The node keeps one note: of the latest change, with the earliest expiry of what stays drained."""
+    """The node keeps one note: of the latest change, with the earliest expiry of what stays drained, and whose that is if another's."""
     expiries = [request.expires_at] if request.level is not Level.SERVE else []
-    older = parse_note(before.note)
+    older, reason = parse_note(before.note), request.reason
     if older is not None and left - pairs:
         expiries.append(older.expires)
+        if (older.operator, older.ticket) != (request.operator, request.ticket):
+            whose = " ".join(filter(None, (older.operator, older.ticket)))
+            reason = f"{reason}; the rest by {whose}: {older.reason}"
     note = DrainNote(
         operator=request.operator,
         ticket=request.ticket,
-        reason=request.reason,
+        reason=reason,
         at=now,
         expires=min((e for e in expiries if e is not None), default=None) if left else None,
     )

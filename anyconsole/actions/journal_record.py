@@ -248,7 +248,7 @@ def _stopwatches(change: JournalledChange) -> Iterator[tuple[str, str, dict[str,
     """Host, level and timings of each step that was measured."""
     timings: dict[int, dict[str, float]] = {}
     for record in change.records:
-        if record.kind == "step" and record.fields.get("event") in ("verified", "confirmed", "done"):
+        if record.kind == "step" and record.fields.get("event") in ("verified", "confirmed", "done", "watched"):
             index = record.fields.get("step")
             if isinstance(index, int) and 0 <= index < len(change.plan.steps):
                 timings.setdefault(index, {}).update(_as(dict[str, float], record.fields.get("timings")) or {})

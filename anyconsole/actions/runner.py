@@ -276,11 +276,11 @@ class Runner:
                 tasks.create_task(one(lane))
 
     async def _lane(self, indexes: Sequence[int]) -> None:
-        for i in indexes:
+        for place, i in enumerate(indexes):
             if self._failure is not None or self._was_cancelled:
                 return
             try:
-                await self._step(i)
+                await self._step(i, indexes[place - 1] if place else None)
             except _Stopped as stopped:
                 self._set(i, stopped.state, words=stopped.words, ended_at=self._clock(), reverts_at=None)
                 self._fail(stopped)
@@ -290,9 +290,9 @@ class Runner:
         """The first failure is the one that counts."""
         self._failure = self._failure or stopped
 
-    async def _step(self, i: int) -> None:
+    async def _step(self, i: int, before: int | None) -> None:
         step = self.run.plan.steps[i]
-        await self._wait_for_gate(i, step)
+        await self._wait_for_gate(i, step, before)
         self._set(i, StepState.CHECKING)
         guards = await self._guards([step])
         self._show(guards=tuple(guards))
@@ -322,9 +322,11 @@ class Runner:
 
     # --- before
 
-    async def _wait_for_gate(self, i: int, step: Step) -> None:
+    async def _wait_for_gate(self, i: int, step: Step, before: int | None) -> None:
+        """Until the gate is open. What the host's step before is still to bring about (its traffic leaves) is timed meanwhile."""
         while not (gate := self._action.gate(step, self._clock())).is_open:
             self._set(i, StepState.WAITING, words=gate.words)
+            self._time_on(before)
             if gate.ask:
                 answer = await self._ask(gate)
                 await self._note(i, "answered", words=f"{gate.ask} - {answer}")
@@ -335,6 +337,17 @@ class Runner:
             self._stop_if_over()
             await self._until(self._cancelled.wait(), 1.0)
         self._stop_if_over()
+        if before is not None and self._time_on(before):
+            then = self.run.steps[before]
+            await self._note(before, "watched", proofs=then.proofs, timings=then.timings)
+
+    def _time_on(self, i: int | None) -> bool:
+        """Look at the layers of a step that is done and goes on having effects; returns whether there was any."""
+        began = self.run.steps[i].began_at if i is not None else None
+        if i is None or began is None:
+            return False
+        self._prove(i, self.run.plan.steps[i], began)
+        return True
 
     def _stop_if_over(self) -> None:
         """Raises _Stopped once nothing more is to be begun."""

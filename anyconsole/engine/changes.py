@@ -303,6 +303,11 @@ class Changes:
                     self._woken()
             await asyncio.sleep(1.0 if self._tasks else _JOURNAL_EVERY)
 
+    async def left_open(self) -> list[JournalledChange]:
+        """Changes that were begun and never ended, the newest first. Raises JournalError."""
+        changes = await asyncio.to_thread(lambda: self._journal().changes(_CHANGES_KEPT))
+        return [change for change in changes if change.outcome == OPEN]
+
     async def report(self, change_id: str) -> str:
         """A change as an incident report, with what the nodes say now if it was left open."""
         change = await asyncio.to_thread(lambda: self._journal().change(change_id))

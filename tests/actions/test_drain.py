@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from anyconsole.actions.drain import DrainRequest, Level, make_plan
 from anyconsole.actions.guards import evaluate
+from anyconsole.actions.journal_record import Durations
 from anyconsole.actions.plan import Plan, Step, render
 from anyconsole.errors import AnyconsoleError
+from anyconsole.model import verdicts
 from anyconsole.model.drain_note import DrainNote, parse_note
 from anyconsole.model.inventory import Family
 from anyconsole.model.store import FleetStore
@@ -163,6 +165,23 @@ def test_a_wide_scope_has_to_be_typed(request_: DrainRequest, word: str) -> None
     assert make_plan(store, request_, NOW).type_to_confirm == wanted
 
 
+def test_a_node_marked_cell_by_cell_is_still_a_whole_node() -> None:
+    store = healthy_store()
+    node = store.inventory.node("fra1")
+    cells = tuple(("fra1", session.name, prefix) for _, session, _, prefix in verdicts.node_announcements(store, node))
+    assert make_plan(store, DrainRequest(level=Level.SOFT, cells=cells), NOW).type_to_confirm == "fra1"
+    assert make_plan(store, DrainRequest(level=Level.SOFT, cells=cells[1:]), NOW).type_to_confirm == ""
+
+
+def test_the_plan_says_how_long_it_took_there_before() -> None:
+    took = {("fra", "hard"): {"peers": Durations(median=1.5, worst=4.0, count=3)}}
+    request = DrainRequest(level=Level.HARD, nodes=("fra1", "ams1"), tenants=("de",))
+    plan = make_plan(healthy_store(), request, NOW, took)
+    assert [bool(step.estimate) for step in plan.steps] == [True, False]
+    assert "took  " in render(plan, ())
+    assert "1.5" in plan.steps[0].estimate
+
+
 # --- the note
 
 
@@ -187,6 +206,15 @@ def test_another_drain_on_the_node_does_not_outlive_its_own_expiry() -> None:
     drained(store, "fra1", older, drain_hard=((2, 11),))
     request = DrainRequest(level=Level.HARD, nodes=("fra1",), tenants=("de",), expires_at=NOW + 7200)
     assert note_of(make_plan(store, request, NOW).steps[0]).expires == pytest.approx(NOW + 600, abs=60)
+
+
+def test_whose_the_rest_is_stays_on_the_node() -> None:
+    store = healthy_store()
+    older = DrainNote(operator="bob", ticket="CHG1", reason="line card", at=NOW - 60).text()
+    drained(store, "fra1", older, drain_hard=((2, 11),))
+    request = DrainRequest(level=Level.HARD, nodes=("fra1",), tenants=("de",), operator="alice", reason="disks")
+    note = note_of(make_plan(store, request, NOW).steps[0])
+    assert (note.operator, note.reason) == ("alice", "disks; the rest by bob CHG1: line card")
 
 
 def test_a_node_that_serves_again_expires_no_more() -> None:

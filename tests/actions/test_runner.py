@@ -411,6 +411,29 @@ async def test_what_has_happened_is_not_undone_by_a_full_disk_but_told(
     assert "journal is not complete" in run.words
 
 
+async def test_the_stopwatch_of_a_step_runs_while_the_next_one_waits(bench: Bench) -> None:
+    """Traffic leaves after a soft step is confirmed, while the hard one waits for just that."""
+    looks: list[str] = []
+
+    def proofs(step: Step, now: float) -> tuple[Proof, ...]:  # noqa: ARG001
+        looks.append(step.title)
+        has_left = len(looks) > 3
+        return (
+            Proof(layer="daemon", met=True, words="as planned", required=True),
+            Proof(layer="traffic", met=has_left, words="0 q/s" if has_left else "12 q/s"),
+        )
+
+    bench.action.proofs = proofs  # type: ignore[method-assign]
+    closed = Gate(is_open=False, words="12 q/s are left")
+    bench.action.gates = [Gate(is_open=True), closed, closed, closed]
+    run = await bench.runner("fra1", "fra1").carry_out()
+    assert run.outcome is Outcome.DONE
+    assert run.steps[0].timings["traffic"] > 1.0
+    (change,) = bench.journal.changes()
+    (watched,) = [r for r in change.records if r.fields.get("event") == "watched"]
+    assert watched.fields["timings"]["traffic"] == run.steps[0].timings["traffic"]
+
+
 # --- questions
 
 ASKS = Gate(

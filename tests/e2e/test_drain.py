@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from anyconsole.actions import runner
 from anyconsole.lab import Lab
 from anyconsole.lab.queries import QueryLoad
 from anyconsole.lab.uptimes import flapped, uptimes
+from benchmarks.race import race
 from tests.e2e.drains import change, drain_conf, put_back, records, running_serial
 from tests.e2e.observe import run_headless
 
@@ -95,10 +98,50 @@ def test_a_mistake_changes_nothing_and_says_what_to_do(
     assert running_serial(lab, "fra1") == before
 
 
-def test_a_read_only_console_changes_nothing(lab: Lab, tmp_path: Path) -> None:
-    done = run_headless(lab, tmp_path, "--read-only", "drain", "--node", "fra1", "--reason", "x", "--yes")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("drain", "--node", "fra1"),
+        ("undrain", "--node", "fra1"),
+        ("drift", "adopt"),
+        ("drift", "revert"),
+        ("loadtest", "run", "--target", "de.fra1"),
+    ],
+    ids=" ".join,
+)
+def test_a_read_only_console_changes_nothing(lab: Lab, tmp_path: Path, command: tuple[str, ...]) -> None:
+    done = run_headless(lab, tmp_path, "--read-only", *command, "--reason", "x", "--yes")
     assert done.returncode == 2
     assert "read-only" in done.stderr
+    assert records(tmp_path) == []
+
+
+def test_a_drain_file_that_can_not_be_written_is_said_and_nothing_changes(breakable_lab: Lab, tmp_path: Path) -> None:
+    lab = breakable_lab
+    folder = "/etc/bird"
+    before = running_serial(lab, "fra1"), drain_conf(lab, "fra1")
+    mode = lab.run("fra1", ["stat", "-c", "%a", folder]).stdout.strip()
+    assert lab.run("fra1", ["chmod", "0555", folder]).returncode == 0
+    try:
+        scope = ("drain", "--node", "fra1", "--tenant", "nic", "--soft", "--reason", "no way")
+        document = change(lab, tmp_path, *scope, status=1)
+    finally:
+        assert lab.run("fra1", ["chmod", mode, folder]).returncode == 0
+    assert document["run"]["outcome"] == "failed"
+    assert "ermission denied" in document["run"]["words"], document["run"]["words"]
+    assert (running_serial(lab, "fra1"), drain_conf(lab, "fra1")) == before
+
+
+def test_what_was_left_open_is_told_before_the_next_change(lab: Lab, tmp_path: Path) -> None:
+    with put_back(lab, "fra1"):
+        scope = ("drain", "--node", "fra1", "--tenant", "nic", "--soft", "--reason", "first")
+        change(lab, tmp_path, *scope)
+        journal = next(tmp_path.rglob("journal/*/*.jsonl"))
+        lines = journal.read_text().splitlines(keepends=True)
+        journal.write_text("".join(line for line in lines if '"kind":"closed"' not in line.replace('": "', '":"')))
+        told = run_headless(lab, tmp_path, "undrain", "--node", "fra1", "--tenant", "nic", "--plan").stderr
+        assert "open change from" in told
+        assert "confirmed" in told, "what the node says of it now"
 
 
 def test_evidence_that_is_missing_is_no_ground_to_act(breakable_lab: Lab, tmp_path: Path) -> None:
@@ -122,6 +165,12 @@ def test_an_override_is_journalled_with_its_reason(lab: Lab, tmp_path: Path) -> 
 
 
 # --- several consoles
+
+
+def test_two_consoles_never_drain_the_two_last_nodes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The benchmark runs a hundred of these."""
+    monkeypatch.setattr(runner, "LINGER", runner.LINGER)  # the race sets it
+    assert asyncio.run(race(lab, 2))["both"] == 0
 
 
 def test_of_five_consoles_on_one_node_exactly_one_wins(lab: Lab, tmp_path: Path) -> None:

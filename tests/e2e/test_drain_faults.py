@@ -47,6 +47,7 @@ _FEW = [
     Case(Kind.JUMP_FROZEN, _APPLIED),
     Case(Kind.JUMP_FROZEN, Boundary("after", "confirming")),
     Case(Kind.JUMP_FROZEN, Boundary("during", "confirmed")),
+    Case(Kind.JUMP_KILLED, _APPLIED),
 ]
 
 

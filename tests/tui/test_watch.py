@@ -144,7 +144,7 @@ async def test_a_question_offers_what_is_safe_first_and_each_answer_is_a_choice(
         c.fleet.tell(asking(run, c.fleet.now))
         await c.pilot.pause()
         assert on_top(c) is QuestionScreen
-        assert "> keep soft <" in c.text
+        assert "> leave open <" in c.text
         assert "some queries are lost" in c.text
         assert "in 4m50s" in c.text
         await c.press("w", "t", "space", "1")
@@ -155,17 +155,21 @@ async def test_a_question_offers_what_is_safe_first_and_each_answer_is_a_choice(
         await c.press("escape")
         assert not asked(c)
         assert "1 change ASKS (W)" in c.lines[1]
-        await c.press("enter", "tab", "enter")
+        await c.press("enter", "tab", "tab", "enter")
         await c.pilot.pause(0.05)
         assert asked(c) == [("answer", {"run": "r1", "question": "7", "answer": "withdraw"})]
 
 
-async def test_enter_on_an_untouched_question_says_what_silence_would() -> None:
+async def test_enter_on_an_untouched_question_answers_nothing_and_the_safe_answer_is_next() -> None:
     fleet, run = fleet_with_run()
     async with console(fleet=fleet) as c:
         await watching(c, asking(run, fleet.now))
         await c.pilot.pause()
         await c.press("enter")
+        await c.pilot.pause(0.05)
+        assert asked(c) == []
+        assert on_top(c) is WatchScreen
+        await c.press("enter", "tab", "enter")
         await c.pilot.pause(0.05)
         assert asked(c) == [("answer", {"run": "r1", "question": "7", "answer": "keep soft"})]
 

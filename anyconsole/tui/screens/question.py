@@ -1,4 +1,4 @@
-"""A question that a running change asks. What happens if nobody answers has the cursor; every other answer is a choice of its own."""
+"""A question that a running change asks. The cursor is on leaving it open; every answer, also the default one, is a choice of its own."""
 
 from __future__ import annotations
 
@@ -29,19 +29,16 @@ class QuestionScreen(Dialog[str]):
         self.console = app
         self._run = run
         self._question = question
-        # The default first: it has the cursor.
+        # The default first: it is what is safe.
         self._choices = sorted(question.choices, key=lambda choice: choice[0] != question.default)
 
     def compose(self) -> ComposeResult:
         """Question, a button for each answer with what it means, and the countdown."""
         with Vertical(classes="dialog low"):
             yield Static(Content(plain(self._question.text)), classes="dialog-title")
+            yield Push("leave open", id="first")
             for index, (answer, meaning) in enumerate(self._choices):
-                yield Push(
-                    plain(answer, 40),
-                    id=f"answer-{index}" if index else "first",
-                    is_dangerous=answer != self._question.default,
-                )
+                yield Push(plain(answer, 40), id=f"answer-{index}", is_dangerous=answer != self._question.default)
                 yield Static(Content(plain(meaning)), classes="dialog-indent")
             yield Static("", id="countdown", classes="dialog-words")
 
@@ -63,6 +60,6 @@ class QuestionScreen(Dialog[str]):
         )
 
     def on_push_pressed(self, event: Push.Pressed) -> None:
-        """An answer."""
-        buttons = list(self.query(Push))
-        self.leave(self._choices[buttons.index(event.push)][0])
+        """An answer, or none."""
+        answers = {f"answer-{index}": answer for index, (answer, _) in enumerate(self._choices)}
+        self.leave(answers.get(event.push.id or ""))
