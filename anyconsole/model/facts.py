@@ -18,7 +18,7 @@ from anyconsole.model.inventory import Family
 from anyconsole.model.pods import Cluster, ClusterEvent, ClusterNode, Pod, RoutingConfig
 
 __all__ = [
-    "Answer", "Beat", "Chroot", "Export", "Exported", "Fact", "Gone", "HostHealth", "InstanceStatus", "Key", "Link", "LinkState",
+    "Answer", "Beat", "Chroot", "Counted", "Export", "Exported", "Fact", "Gone", "HostHealth", "InstanceStatus", "Key", "Link", "LinkState",
     "Observation", "PeerPath", "PeerRoute", "QueryRates", "SessionState", "SessionStatus", "SpeakerStatus",
 ]  # fmt: skip
 
@@ -208,8 +208,22 @@ class InstanceStatus(Fact, frozen=True, kw_only=True, tag="instance"):
         return (self.kind, self.node, self.tenant)
 
 
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """An instance's own counters as they stood at `moment` (seconds of its node's monotonic clock), when somebody last looked on purpose.
+
+    `taken` are the queries that it took in, `withheld` those that it deliberately left without any answer; None where it doesn't tell.
+    """
+
+    moment: float
+    taken: int
+    withheld: int | None = None
+
+
 class QueryRates(Fact, frozen=True, kw_only=True, tag="rates"):
-    """Queries per second of an instance, from its own counters (`source` "probe") or from Prometheus. None where not told."""
+    """Queries per second of an instance, from its own counters (`source` "probe") or from Prometheus. None where not told.
+
+    `counted` stays as it was until the next look: a count of each round would be a change in each round.
+    """
 
     kind: ClassVar[str] = "rates"
 
@@ -221,6 +235,7 @@ class QueryRates(Fact, frozen=True, kw_only=True, tag="rates"):
     udp: float | None = None
     tcp: float | None = None
     rcodes: dict[str, float] = msgspec.field(default_factory=dict)
+    counted: Counted | None = None
 
     @property
     def key(self) -> Key:

@@ -19,6 +19,7 @@ from anyconsole.lab.queries import QueryLoad
 from tests.e2e.drains import change, put_back
 from tests.e2e.loads import (
     IN_SERVICE,
+    answers_lost,
     arguments,
     costly_answers,
     load_test,
@@ -204,6 +205,24 @@ def test_a_rate_limit_and_small_buffers_are_told_apart(breakable: Lab, tmp_path:
         small = pool.submit(_overloaded, lab, tmp_path / "small", "nic.fra2", 12_000)
     assert limited.result().startswith("rate-limit: ")
     assert small.result().startswith("socket-buffer: ")
+
+
+def test_what_a_name_server_withholds_and_what_is_lost_on_the_way_back_are_told_by_its_own_counters(
+    breakable: Lab, tmp_path: Path
+) -> None:
+    """On the wire both look alike: queries that nothing answers. So do they in the counters of the node's kernel."""
+    lab = breakable
+    lab.break_("silentrrl", "fra1", "nic")
+    lab.break_("silentrrl", "ams1", "nic")
+    with answers_lost(lab, "ix1", "fra2", "nic"), ThreadPoolExecutor() as pool:
+        nsd = pool.submit(_overloaded, lab, tmp_path / "nsd", "nic.fra1", 1000, "--generator", "gen1")
+        knot = pool.submit(_overloaded, lab, tmp_path / "knot", "nic.ams1", 1000, "--generator", "gen3")
+        back = pool.submit(_overloaded, lab, tmp_path / "back", "nic.fra2", 1000, "--generator", "gen2")
+    for limited in (nsd, knot):
+        assert re.match(r"rate-limit: the name servers themselves withheld [\d,]+ answers", limited.result()), (
+            limited.result()
+        )
+    assert re.match(r"return-path: the name servers took in [\d,]+ of 2,000 queries", back.result()), back.result()
 
 
 @_LONG

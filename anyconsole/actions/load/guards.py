@@ -29,7 +29,7 @@ from anyconsole.model.inventory import LoadTarget, TargetClass
 from anyconsole.model.store import FleetStore
 from anyconsole.model.views.catchment import node_of_nsid
 
-__all__ = ["Baseline", "baseline_of", "evaluate", "strangers", "trip"]
+__all__ = ["Baseline", "baseline_of", "evaluate", "moves", "strangers", "trip"]
 
 PROD_SHARE = 0.1
 """Share of its real rate that a production target may be asked besides."""
@@ -205,7 +205,14 @@ def strangers(store: FleetStore, target: LoadTarget, identities: Collection[str]
     """NSIDs that are not the target's: then packets go elsewhere. An answer without one ("") is a stranger too."""
     if target.identity:
         return sorted(name or "(no NSID)" for name in set(identities) - set(target.identity))
-    return sorted(name or "(no NSID)" for name in set(identities) if node_of_nsid(store, name) != target.node)
+    return sorted(name or "(no NSID)" for name in set(identities) if not _is_own(store, target, name))
+
+
+def _is_own(store: FleetStore, target: LoadTarget, name: str) -> bool:
+    """True for an NSID that names the target's node, and its tenant too where the node has others: one that all share proves nothing."""
+    if node_of_nsid(store, name) != target.node:
+        return False
+    return not _others(store, target) or target.tenant in name.replace("-", ".").split(".")
 
 
 # --- while it runs
@@ -231,6 +238,18 @@ def baseline_of(store: FleetStore, target: LoadTarget, now: float) -> Baseline:
     exports = {(c.speaker, c.session, c.prefix): str(c.exported) for c in verdicts.announcements(store, spec, now)}
     answering = frozenset(t for t in _others(store, target) if _answers(store, target, t, now))
     return Baseline(sessions=sessions, exports=exports, answering=answering)
+
+
+def moves(target: LoadTarget, before: Baseline, after: Baseline) -> Iterator[str]:
+    """What of its node's BGP is another than it was: that moves packets elsewhere."""
+    for (speaker, session), state in before.sessions.items():
+        if (is_now := after.sessions[speaker, session]) != state:
+            yield f"BGP session {session} of {target.node} is {is_now}, it was {state}"
+    for cell, sent in before.exports.items():
+        _, session, prefix = cell
+        is_now = after.exports.get(cell, "unknown")
+        if is_now not in (sent, str(Exported.UNKNOWN)):
+            yield f"{prefix} on {session} of {target.node} is {is_now}, it was {sent}"
 
 
 def _answers(store: FleetStore, target: LoadTarget, tenant: str, now: float) -> bool | None:
@@ -287,15 +306,7 @@ def _trips(
     if unseen := _unseen(store, target, now):
         yield f"{unseen} can't be seen any more, so nothing of this can be watched"
         return
-    after = baseline_of(store, target, now)
-    for (speaker, session), state in before.sessions.items():
-        if (is_now := after.sessions[speaker, session]) != state:
-            yield f"BGP session {session} of {target.node} is {is_now}, it was {state}"
-    for cell, sent in before.exports.items():
-        _, session, prefix = cell
-        is_now = after.exports.get(cell, "unknown")
-        if is_now not in (sent, str(Exported.UNKNOWN)):
-            yield f"{prefix} on {session} of {target.node} is {is_now}, it was {sent}"
+    yield from moves(target, before, baseline_of(store, target, now))
     for tenant in sorted(before.answering):
         if _answers(store, target, tenant, now) is False:
             yield f"{tenant} on {target.node} doesn't answer any more"

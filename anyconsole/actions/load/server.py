@@ -8,17 +8,18 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, TypeAlias
 
 import msgspec
 
 from anyconsole.actions.load.answer import Answer, Ending
-from anyconsole.actions.load.limit import Limit, Reading, Watched, limit_of
+from anyconsole.actions.load.guards import Baseline, baseline_of, moves, strangers
+from anyconsole.actions.load.limit import Limit, Reading, Watched, catchment, limit_of
 from anyconsole.actions.load.record import HostNoise, InstanceSecond
 from anyconsole.drivers.load.watching import Watching
 from anyconsole.errors import LoadError
-from anyconsole.model.facts import SessionState, SessionStatus
+from anyconsole.model.facts import Counted, SessionState, SessionStatus
 from anyconsole.model.inventory import LoadTarget
 from anyconsole.model.load import Phase, Transport, Trial
 from anyconsole.model.load_counters import (
@@ -33,19 +34,31 @@ from anyconsole.model.load_view import InstanceRow
 from anyconsole.model.store import FleetStore
 from anyconsole.model.views.catchment import node_of_nsid
 
-__all__ = ["Server"]
+__all__ = ["Look", "Server"]
 
 IDLE_OVER: Final = 3.0
 """Seconds over which a node's idle time is judged."""
 SAMPLES_KEPT: Final = 300
 
 
+Look: TypeAlias = Callable[[], Awaitable[object]]
+"""Has the node's daemons looked at: what they tell is in the store when it returns."""
+
+
+class _Moment(msgspec.Struct, frozen=True):
+    """What was true between two trials: the node's counters, the name server's own, and its BGP. None where nobody told."""
+
+    counters: NodeCounters | None
+    counted: Counted | None
+    baseline: Baseline
+
+
 class _Span(msgspec.Struct, frozen=True):
-    """A trial, and what its node counted before and after it; None where the watcher didn't tell."""
+    """A trial, and what was true before and after it."""
 
     trial: Trial
-    before: NodeCounters | None
-    after: NodeCounters | None
+    before: _Moment
+    after: _Moment
 
 
 class Server:
@@ -58,15 +71,18 @@ class Server:
         loss: float,
         p99_guard: float | None = None,
         protocol: Transport = Transport.UDP,
+        look: Look | None = None,
     ) -> None:
+        """Without `look` nothing is known of what the name server itself counts."""
         self._store = store
         self._target = target
         self._loss = loss
         self._p99_guard = p99_guard
         self._protocol = protocol
+        self._look = look
         self._watching: Watching | None = None
         self._samples: deque[NodeCounters] = deque(maxlen=SAMPLES_KEPT)
-        self._before: NodeCounters | None = None
+        self._before: _Moment | None = None
         self._spans: list[_Span] = []
         self._usual_network = 0.0
         self.conditions: NodeConditions | None = None
@@ -88,15 +104,32 @@ class Server:
 
     # --- around a trial
 
-    async def begin(self) -> None:
+    async def begin(self, now: float) -> None:
         """A trial is about to begin."""
         if not self._spans:
             self._usual_network = self._network()
-        self._before = await self._sample()
+        counted = await self._count()  # first: NSD forks its servers anew for it, whose CPU is told from then on
+        self._before = _Moment(await self._sample(), counted, baseline_of(self._store, self._target, now))
 
-    async def ended(self, trial: Trial) -> None:
-        """A trial is over."""
-        self._spans.append(_Span(trial, self._before, await self._sample()))
+    async def ended(self, trial: Trial, now: float) -> None:
+        """A trial is over, which had begun."""
+        assert self._before is not None  # noqa: S101 - `begin` was called
+        sample = await self._sample()
+        after = _Moment(sample, await self._count(), baseline_of(self._store, self._target, now))
+        self._spans.append(_Span(trial, self._before, after))
+
+    async def _count(self) -> Counted | None:
+        """The name server's own counters as they stand now; None where it doesn't tell, or not in time."""
+        if self._look is None:
+            return None
+        before = self._counted()
+        await self._look()
+        counted = self._counted()
+        return counted if counted is not None and (before is None or counted.moment != before.moment) else None
+
+    def _counted(self) -> Counted | None:
+        rates = self._store.rates(self._target.node, self._target.tenant, "probe")
+        return rates.counted if rates is not None else None
 
     async def _sample(self) -> NodeCounters | None:
         if self._watching is None:
@@ -207,8 +240,10 @@ class Server:
 
     def limit(self, answer: Answer) -> Limit | None:
         """What limited the result; None where nothing was limited, or nothing can be said."""
-        if answer.ending in (Ending.ABORTED, Ending.NOTHING_ANSWERS) or not self._spans:
+        if not self._spans or answer.ending is Ending.NOTHING_ANSWERS:
             return None
+        if answer.ending is Ending.ABORTED:  # it says nothing of its target, but perhaps why
+            return catchment([self._watched(self._spans[-1])])
         span = self._telling(answer)
         if span is None:
             return None
@@ -234,7 +269,8 @@ class Server:
         tenant = self._target.tenant
         # Readings surround priming and the last answers' way: what was used then was used while there was load.
         order = span.trial.order
-        between = span.after.clock - span.before.clock if span.before and span.after else 0.0
+        first, last = span.before.counters, span.after.counters
+        between = last.clock - first.clock if first and last else 0.0
         seconds = min(between, order.prime_seconds + order.seconds)
         before, after = _reading(span.before, tenant), _reading(span.after, tenant)
         workers = conditions.workers if conditions is not None else None
@@ -247,7 +283,16 @@ class Server:
             after=after,
             seconds=seconds,
             rate_limit=_number_in(conditions.rrl) if conditions is not None else None,
+            has_moved=bool(next(moves(self._target, span.before.baseline, span.after.baseline), "")),
+            share=self._share(span.trial),
         )
+
+    def _share(self, trial: Trial) -> float | None:
+        """Of the answers that told an NSID, those that came from the target; None where none did."""
+        told = trial.counts.identities
+        if not (whole := sum(told.values())):
+            return None
+        return 1 - sum(told[name] for name in told if strangers(self._store, self._target, [name])) / whole
 
     @property
     def _instance_conditions(self) -> InstanceConditions | None:
@@ -267,10 +312,10 @@ class Server:
         """CPU seconds of the name server for a million queries, over all sound trials; None if it isn't known."""
         cpu = sent = 0.0
         for span in self._spans:
-            if span.before is None or span.after is None or span.trial.void:
+            first, last = span.before.counters, span.after.counters
+            if first is None or last is None or span.trial.void:
                 continue
-            before = span.before.instances.get(self._target.tenant)
-            after = span.after.instances.get(self._target.tenant)
+            before, after = (s.instances.get(self._target.tenant) for s in (first, last))
             if before is None or after is None or before.cpu is None or after.cpu is None or before.pid != after.pid:
                 continue
             order = span.trial.order
@@ -290,14 +335,21 @@ def _spent(first: NodeCounters | None, last: NodeCounters | None, what: Callable
     return sum(what(b) - what(a) for a, b in zip(before, after, strict=True))
 
 
-def _reading(sample: NodeCounters | None, tenant: str) -> Reading:
+def _reading(moment: _Moment, tenant: str) -> Reading:
+    counted = moment.counted
+    reading = Reading(
+        served=counted.taken if counted is not None else None,
+        withheld=counted.withheld if counted is not None else None,
+    )
+    sample = moment.counters
     counters = sample.instances.get(tenant) if sample is not None else None
     if sample is None or counters is None:
-        return Reading()
+        return reading
     udps = [u for u in (counters.udp, counters.udp6) if u is not None]
     held = counters.throttling
     interfaces = sample.host.interfaces
-    return Reading(
+    return msgspec.structs.replace(
+        reading,
         cpu=_by_task(counters.tasks, lambda task: task.cpu),
         waited=_by_task(counters.tasks, lambda task: task.waited),
         periods=held.periods if held is not None else None,
