@@ -85,25 +85,57 @@ def _caps(store: FleetStore, request: LoadRequest, target: LoadTarget, now: floa
 
 
 def _announced(store: FleetStore, request: LoadRequest, target: LoadTarget, now: float) -> GuardVerdict:
-    """Whatever any managed node announces is refused: its queries would land at real instances, anywhere."""
+    """Whatever any managed node announces is refused: its queries would land at real instances, anywhere.
+
+    Its daemons are asked, for they may announce more than the profile knows of; where one can't be asked a human has to know.
+    """
     address = address_of(target, request.family)
     prefixes = [p for t in store.inventory.tenants for p in t.prefixes if ip_address(address) in ip_network(p)]
-    if not prefixes:
-        return _ok("announced", f"{address} is in no prefix that this fleet announces")
+    covering = prefixes[0] if prefixes else ""
     senders = [
         f"{node.name} on {cell.session} ({cell.exported})"
         for node in store.inventory.nodes
         for cell in verdicts.announcements(store, node, now)
         if cell.prefix in prefixes and cell.exported is not Exported.ABSENT
     ]
-    if not senders and target.class_ is TargetClass.LAB:
-        return _ok("announced", f"{address} is in {prefixes[0]}, which nobody announces now")
-    told = (
-        f"announced by {', '.join(senders[:3])}{' ...' if len(senders) > 3 else ''}"
-        if senders
-        else f"class {target.class_}"
-    )
-    return _refused("announced", f"{address} is in {prefixes[0]}: {told}")
+    sent, unknown, oldest = _covered(store, address, now)
+    if senders or sent:
+        told = [*senders, *(words for words in sent if not senders)]
+        more = " ..." if len(told) > 3 else ""
+        where = f"is in {covering}: announced by" if senders else "is announced, though not as the profile says, by"
+        return _refused("announced", f"{address} {where} {', '.join(told[:3])}{more}")
+    if prefixes and target.class_ is not TargetClass.LAB:
+        return _refused("announced", f"{address} is in {covering}: class {target.class_}")
+    if unknown:
+        words = (
+            f"whether {address} is announced is not known: {'; '.join(unknown[:3])}{' ...' if len(unknown) > 3 else ''}"
+        )
+        return _refused("announced", words, overridable=True)
+    clusters = sorted({node.cluster for node in store.inventory.nodes if node.cluster})
+    unasked = f"; the speakers of {', '.join(clusters)} are asked for the profile's prefixes alone" if clusters else ""
+    asked = f"no daemon sends anything that covers it ({oldest:.0f} s ago){unasked}"
+    if prefixes:
+        return _ok("announced", f"{address} is in {covering}, which nobody announces now; {asked}")
+    return _ok("announced", f"{address} is in no prefix that this fleet announces; {asked}")
+
+
+def _covered(store: FleetStore, address: str, now: float) -> tuple[list[str], list[str], float]:
+    """What daemons send that covers an address, which of them didn't tell, and the greatest age of what they told (seconds)."""
+    sent, unknown, oldest = [], [], 0.0
+    for node in store.inventory.nodes:
+        for speaker in [] if node.cluster else node.speakers:
+            fact = store.covering(node.name, speaker.name, address)
+            where = f"{speaker.name} on {node.name}"
+            if fact is not None:
+                sent += [f"{node.name}: {route}" for route in fact.routes]
+            if fact is None or not store.is_fresh(fact, now):
+                unknown.append(
+                    f"{where} didn't tell" if fact is None else f"{where} told {store.age(fact, now):.0f} s ago"
+                )
+            elif fact.unknown:
+                unknown.append(f"{where}: {fact.unknown}")
+            oldest = max(oldest, store.age(fact, now) if fact is not None else 0.0)
+    return sent, unknown, oldest
 
 
 def _sent(store: FleetStore, target: LoadTarget, now: float) -> tuple[list[str], list[str]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from anyconsole.drivers import looking_glass
+from anyconsole.drivers import bird, bird_covering, frr, frr_covering, gobgp, gobgp_covering, looking_glass
 from anyconsole.drivers.dnswire import soa_query
 from anyconsole.drivers.plugins import name_server, speaker
 from anyconsole.drivers.speaker_rows import announcements_of
+from anyconsole.model.facts import COVERING_EVERY, covering_section
 from anyconsole.model.inventory import (
     Generator,
     Host,
@@ -23,6 +24,7 @@ from anyconsole.model.inventory import (
 )
 
 __all__ = [
+    "COVERED",
     "generator_config",
     "glass_config",
     "host_config",
@@ -34,6 +36,12 @@ __all__ = [
 
 _MIN_DNS_PERIOD = 1.5
 """Seconds. With a primary zone's serial asked for every 3 s beside it, an address is asked at most once a second from its node."""
+
+
+_COVERING = {bird.DAEMON: bird_covering, frr.DAEMON: frr_covering, gobgp.DAEMON: gobgp_covering}
+
+COVERED = frozenset(_COVERING)
+"""Daemons that are asked what they send that covers an address."""
 
 
 def host_config(inventory: Inventory, host: Host) -> dict[str, Any]:
@@ -59,6 +67,7 @@ def probe_config(inventory: Inventory, node: NodeSpec) -> dict[str, Any]:
     config = _base(inventory, node.name, [a for t in tenants for a in t.addresses], tenants)
     config["dns"]["period"] = max(_MIN_DNS_PERIOD, inventory.poll.dns)
     config["speakers"] = [_speaker(inventory, s, tenants) for s in node.speakers]
+    config["covering"] = [c for s in node.speakers for c in _covering(inventory, s)]
     config["instances"] = [_instance(inventory, i) for i in node.instances]
     return config
 
@@ -91,7 +100,7 @@ def section_names(config: dict[str, Any]) -> frozenset[str]:
     """The sections a host is asked for."""
     if config["routes"]:
         return frozenset([config["routes"]["section"]])
-    parts = (config["host"], config["dns"], *config["speakers"], *config["instances"])
+    parts = (config["host"], config["dns"], *config["speakers"], *config["covering"], *config["instances"])
     return frozenset(part["section"] for part in parts)
 
 
@@ -100,6 +109,7 @@ def row_count(config: dict[str, Any]) -> int:
     if config["routes"]:
         return len(config["routes"]["prefixes"])
     speakers = sum(1 + len(s["sessions"]) + sum(1 for _ in announcements_of(s)) for s in config["speakers"])
+    speakers += sum(len(c["addresses"]) for c in config["covering"])
     return 1 + speakers + 2 * len(config["instances"]) + len(config["dns"]["questions"])
 
 
@@ -113,6 +123,7 @@ def _base(inventory: Inventory, name: str, addresses: list[str], asked: Iterable
         "key_every": 50 + spread % 21,
         "host": {"section": "host", "addresses": addresses},
         "speakers": [],
+        "covering": [],
         "instances": [],
         "routes": None,
         "dns": {"section": "dns", "period": max(1.0, inventory.poll.dns), "questions": _questions(asked)},
@@ -156,6 +167,21 @@ def _speaker(inventory: Inventory, spec: SpeakerSpec, tenants: Iterable[Tenant])
         "sessions": sessions,
         "tenants": [{"name": t.name, "number": t.number, "prefixes": list(t.prefixes)} for t in tenants],
     }
+
+
+def _covering(inventory: Inventory, spec: SpeakerSpec) -> Iterator[dict[str, Any]]:
+    """What tells which routes of a speaker cover addresses that may be load tested; nothing if there are none, or nobody can ask."""
+    addresses = dict.fromkeys(a for target in inventory.load.targets for a in target.addresses)
+    driver = _COVERING.get(speaker(spec.kind).DAEMON)
+    if addresses and driver is not None:
+        yield {
+            "section": covering_section(spec.name),
+            "speaker": spec.name,
+            "module": driver.__name__,
+            "socket": spec.socket,
+            "addresses": list(addresses),
+            "every": COVERING_EVERY,
+        }
 
 
 def _instance(inventory: Inventory, spec: InstanceSpec) -> dict[str, Any]:
