@@ -10,8 +10,8 @@ import pytest
 from anyconsole.actions.guards import GuardVerdict
 from anyconsole.actions.judge import judge
 from anyconsole.actions.load.guards import Baseline, baseline_of, strangers, trip
-from anyconsole.actions.load.request import LoadRequest, Purpose, make_plan
-from anyconsole.actions.plan import render
+from anyconsole.actions.load.request import LoadRequest, Purpose, make_plan, request_of
+from anyconsole.actions.plan import Plan, render
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model.facts import Beat, Exported, Gone, LinkState, SessionState
 from anyconsole.model.inventory import LoadTarget, TargetClass
@@ -304,3 +304,33 @@ def test_failures_and_a_starving_node_stop_it(running: tuple[FleetStore, Baselin
 def test_a_node_that_can_not_be_seen_any_more_stops_it(running: tuple[FleetStore, Baseline]) -> None:
     store, before = running
     assert "can't be seen any more" in trip(store, target(), before, NOW + 60)
+
+
+# --- two in turns
+
+
+def two() -> FleetStore:
+    return store_with(target(), target(name="de-fra2", node="fra2", addresses=("198.18.1.2",)))
+
+
+def test_two_targets_are_tested_a_b_b_a_each_run_with_the_number_of_its_turn() -> None:
+    plan = make_plan(two(), LoadRequest(targets=("de-fra2", "de-fra1"), rounds=4, pair="7f3a"), NOW)
+    plan = msgspec.json.decode(msgspec.json.encode(plan), type=Plan)
+    assert [step.host for step in plan.steps] == ["fra2", "fra1", "fra1", "fra2"] * 2
+    assert plan.in_order
+    assert [request_of(plan, step).repeat for step in plan.steps] == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert plan.steps[2].title.endswith("port 53, turn 2 of 4 in pair 7f3a")
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"targets": ("de-fra1",)}, "name both"),
+        ({"targets": ("de-fra1", "de-fra1")}, "name both"),
+        ({"targets": ("de-fra1", "de-fra2"), "pair": ""}, "id of their pair"),
+        ({"targets": ("de-fra1", "de-fra2"), "rounds": 21}, "rounds 21"),
+    ],
+)
+def test_what_can_not_be_compared_in_turns_is_not_planned(asked: dict[str, Any], why: str) -> None:
+    with pytest.raises(AnyconsoleError, match=why):
+        make_plan(two(), LoadRequest(**dict[str, Any](rounds=2, pair="7f3a") | asked), NOW)

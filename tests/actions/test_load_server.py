@@ -285,7 +285,10 @@ def test_an_instance_is_a_row_with_its_share_its_drops_and_its_neighbours() -> N
     others = [row for row in rows if not row.is_target]
     assert others
     assert all(row.busy is None and row.share is None for row in others), "nobody told of them"
-    assert server.seconds(NOW)["de"].rcvbuf_err == 82
+    seconds = server.seconds(NOW, {"de.fra1": 3, "de.fra2": 1})
+    assert (seconds["de"].rcvbuf_err, seconds["de"].share) == (82, 0.75)
+    assert all(second.share is None for tenant, second in seconds.items() if tenant != "de")
+    assert server.seconds(NOW)["de"].share is None, "nothing told who answered"
 
 
 def test_counters_that_began_anew_are_no_negative_load() -> None:

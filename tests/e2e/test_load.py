@@ -155,6 +155,17 @@ def _file_of(state: Path, run: RunRecord) -> Path:
     return next(state.rglob(f"{run.id}.jsonl"))
 
 
+def test_two_targets_are_measured_in_turns_and_compared_as_one_change(lab: Lab, tmp_path: Path) -> None:
+    short = ("--rounds", "2", "--purpose", "fixed", "--rate", "300", "--seconds", "1", "--reason", "which", "--yes")
+    done = run_headless(lab, tmp_path, "loadtest", "pair", "de.ams1", "de.fra1", *short, *IN_SERVICE, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    turns = [(run.conditions.target.name, run.conditions.repeat) for run in records_of(tmp_path)]
+    assert turns == [("de.ams1", 1), ("de.fra1", 1), ("de.fra1", 2), ("de.ams1", 2)]
+    assert len({run.conditions.change for run in records_of(tmp_path)}) == 1
+    assert "2 pairs" in done.stdout, done.stdout
+    assert "de 100" in done.stdout.split("instance spread")[1].splitlines()[0], done.stdout
+
+
 # --- who may be tested
 
 

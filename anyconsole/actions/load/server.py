@@ -204,13 +204,16 @@ class Server:
             )
         return tuple(rows)
 
-    def seconds(self, now: float) -> dict[str, InstanceSecond]:
-        """What each instance of the node did in the last second."""
+    def seconds(self, now: float, identities: Mapping[str, int] | None = None) -> dict[str, InstanceSecond]:
+        """What each instance of the node did in the last second; `identities` are the NSIDs that answered in it."""
         told = {}
         for spec in self._store.inventory.node(self._target.node).instances:
             rates = self._store.qps(self._target.node, spec.tenant, now)
             second = self._second(spec.tenant)
             told[spec.tenant] = msgspec.structs.replace(second, served=round(rates.qps) if rates is not None else None)
+        own = self._target.tenant
+        if own in told:
+            told[own] = msgspec.structs.replace(told[own], share=self._share(identities or {}))
         return told
 
     def _pair(self, tenant: str) -> tuple[InstanceCounters, InstanceCounters, float] | None:
@@ -284,12 +287,11 @@ class Server:
             seconds=seconds,
             rate_limit=_number_in(conditions.rrl) if conditions is not None else None,
             has_moved=bool(next(moves(self._target, span.before.baseline, span.after.baseline), "")),
-            share=self._share(span.trial),
+            share=self._share(span.trial.counts.identities),
         )
 
-    def _share(self, trial: Trial) -> float | None:
+    def _share(self, told: Mapping[str, int]) -> float | None:
         """Of the answers that told an NSID, those that came from the target; None where none did."""
-        told = trial.counts.identities
         if not (whole := sum(told.values())):
             return None
         return 1 - sum(told[name] for name in told if strangers(self._store, self._target, [name])) / whole

@@ -35,6 +35,7 @@ from anyconsole.actions.load.request import (
     engine_of,
     flows_of,
     generators_of,
+    request_of,
     targets_of,
     zone_of,
 )  # fmt: skip
@@ -179,7 +180,7 @@ class LoadTesting:
         self._test = _Test(
             self._store,
             self._plan,
-            self._request,
+            request_of(self._plan, step),
             target,
             self._hands,
             self._on_view,
@@ -247,7 +248,7 @@ class _Test:
         await self._hands.look({self._target.node}, COUNT_DEADLINE)
 
     def _second(self, at: float, counts: Counts) -> None:
-        self._seconds.append((at, counts, self._server.seconds(self._clock())))
+        self._seconds.append((at, counts, self._server.seconds(self._clock(), counts.identities)))
 
     def _show(self, **fields: object) -> None:
         self._live.set(**fields)
