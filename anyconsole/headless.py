@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from anyconsole.drivers.probe.config import COVERED
 from anyconsole.engine.core import FleetEngine
 from anyconsole.logs import log_to_file
 from anyconsole.model import verdicts
@@ -101,7 +100,7 @@ def is_settled(store: FleetStore, now: float) -> bool:
     ):
         return False
     tested = {address for target in fleet.load.targets for address in target.addresses}
-    speakers = [s for n in bare for s in store.of_node(n.name, SpeakerStatus) if s.daemon in COVERED]
+    speakers = [s for n in bare for s in store.of_node(n.name, SpeakerStatus)]
     if any(store.covering(s.node, s.speaker, address) is None for s in speakers for address in tested):
         return False
     asked = [(n.name, fleet.tenant(i.tenant)) for n in bare for i in n.instances] + [

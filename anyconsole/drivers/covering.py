@@ -1,6 +1,6 @@
-"""What speakers send that covers an address, whatever the profile knows of it: what a load test of that address has to know. Rows of it.
+"""What speakers send that covers an address, whatever the profile knows of it: what a load test of that address has to know.
 
-Standard library only: this module travels to the nodes.
+Here is what the drivers share that ask, and what is said where none can. Standard library only: this module travels to the nodes.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from anyconsole.drivers.ask import FRESH
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from anyconsole.drivers.ask import Row, Spec, State
+    from anyconsole.drivers.ask import Collector, Row, Spec, State
 
-__all__ = ["DEADLINE", "MOST_ROUTES", "covering_row", "covers", "is_due"]
+__all__ = ["DEADLINE", "MOST_ROUTES", "collect", "covering_row", "covers", "is_due"]
 
 MOST_ROUTES = 5000
 """Routes sent on a session that are read to find those that cover an address; of a session with more it isn't known."""
@@ -24,6 +24,15 @@ DEADLINE = 2.0
 """Seconds a round may take: nobody's tick waits for it."""
 
 _MOST_TOLD = 20
+
+
+def collect(spec: Spec, state: State, now: float) -> Collector:
+    """One round of a speaker that can't be asked: that it isn't known, and why."""
+    yield from ()
+    if not is_due(spec, state, now):
+        return None
+    state["looked_at"] = now
+    return [covering_row(spec, address, [], spec["why"]) for address in spec["addresses"]]
 
 
 def is_due(spec: Spec, state: State, now: float) -> bool:

@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
-from anyconsole.drivers import bird_covering, frr_covering, gobgp_covering
+from anyconsole.drivers import bird_covering, covering, frr_covering, gobgp_covering
 from anyconsole.drivers.ask import FRESH, Ask, CollectError, Get, Reply, Row, Run, State, Talk
+from anyconsole.drivers.probe.config import probe_config, unprobed
 from anyconsole.drivers.probe.facts_of import fact_of
 from anyconsole.drivers.probe.row_keys import row_key
 from anyconsole.model.facts import Covering
+from tests.actions.load_targets import store_with, target
 from tests.drivers.samples import drive, sample
+from tests.fleet import inventory
 
 SPEC: dict[str, Any] = {
     "section": "x:covering",
@@ -168,3 +171,19 @@ def test_gobgp_tells_what_it_advertises_in_the_families_that_a_session_carries()
     assert "10.0.99.99" not in str(asked), "it isn't up"
     assert row["routes"]
     assert all(route.startswith(f"{prefix} on ") for route in row["routes"])
+
+
+def test_a_speaker_that_nobody_can_ask_is_not_known_and_says_why() -> None:
+    (row,) = drive(covering.collect({**SPEC, "why": "nobody knows how to ask exotic"}, {}, 0.0), lambda _: Reply())
+    assert (row["routes"], row["unknown"]) == ([], "nobody knows how to ask exotic")
+
+
+def test_where_no_probe_runs_no_look_ups_are_made() -> None:
+    store = store_with()
+    config = probe_config(store.inventory, store.inventory.node("fra1"))
+    assert [(c["section"], c["module"]) for c in config["covering"]] == [("bird:covering", bird_covering.__name__)]
+    assert config["covering"][0]["addresses"] == list(target().addresses)
+    (polled,) = unprobed(config)["covering"]
+    assert polled["module"] == covering.__name__
+    assert "runs no probe" in polled["why"]
+    assert not probe_config(inventory(), store.inventory.node("fra1"))["covering"], "nothing there may be load tested"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
-from anyconsole.drivers import bird, bird_covering, frr, frr_covering, gobgp, gobgp_covering, looking_glass
+from anyconsole.drivers import bird, bird_covering, covering, frr, frr_covering, gobgp, gobgp_covering, looking_glass
 from anyconsole.drivers.dnswire import soa_query
 from anyconsole.drivers.plugins import name_server, speaker
 from anyconsole.drivers.speaker_rows import announcements_of
@@ -24,13 +24,13 @@ from anyconsole.model.inventory import (
 )
 
 __all__ = [
-    "COVERED",
     "generator_config",
     "glass_config",
     "host_config",
     "probe_config",
     "row_count",
     "section_names",
+    "unprobed",
     "vantage_config",
 ]
 
@@ -39,9 +39,6 @@ _MIN_DNS_PERIOD = 1.5
 
 
 _COVERING = {bird.DAEMON: bird_covering, frr.DAEMON: frr_covering, gobgp.DAEMON: gobgp_covering}
-
-COVERED = frozenset(_COVERING)
-"""Daemons that are asked what they send that covers an address."""
 
 
 def host_config(inventory: Inventory, host: Host) -> dict[str, Any]:
@@ -57,6 +54,12 @@ def host_config(inventory: Inventory, host: Host) -> dict[str, Any]:
             return generator_config(inventory, host)
 
 
+def unprobed(config: dict[str, Any]) -> dict[str, Any]:
+    """The same for where the probe can't run: there each of its many look-ups of what covers an address would go to the node and back."""
+    why = "its node runs no probe, which alone looks that up"
+    return config | {"covering": [c | {"module": covering.__name__, "why": why} for c in config["covering"]]}
+
+
 def probe_config(inventory: Inventory, node: NodeSpec) -> dict[str, Any]:
     """The configuration of the probe on `node`: its speakers, instances, service addresses and DNS questions.
 
@@ -67,7 +70,8 @@ def probe_config(inventory: Inventory, node: NodeSpec) -> dict[str, Any]:
     config = _base(inventory, node.name, [a for t in tenants for a in t.addresses], tenants)
     config["dns"]["period"] = max(_MIN_DNS_PERIOD, inventory.poll.dns)
     config["speakers"] = [_speaker(inventory, s, tenants) for s in node.speakers]
-    config["covering"] = [c for s in node.speakers for c in _covering(inventory, s)]
+    if inventory.load.targets:
+        config["covering"] = [_covering(inventory, s) for s in node.speakers]
     config["instances"] = [_instance(inventory, i) for i in node.instances]
     return config
 
@@ -169,19 +173,18 @@ def _speaker(inventory: Inventory, spec: SpeakerSpec, tenants: Iterable[Tenant])
     }
 
 
-def _covering(inventory: Inventory, spec: SpeakerSpec) -> Iterator[dict[str, Any]]:
-    """What tells which routes of a speaker cover addresses that may be load tested; nothing if there are none, or nobody can ask."""
-    addresses = dict.fromkeys(a for target in inventory.load.targets for a in target.addresses)
-    driver = _COVERING.get(speaker(spec.kind).DAEMON)
-    if addresses and driver is not None:
-        yield {
-            "section": covering_section(spec.name),
-            "speaker": spec.name,
-            "module": driver.__name__,
-            "socket": spec.socket,
-            "addresses": list(addresses),
-            "every": COVERING_EVERY,
-        }
+def _covering(inventory: Inventory, spec: SpeakerSpec) -> dict[str, Any]:
+    """What tells which routes of a speaker cover addresses that may be load tested. `why` is for where nobody can ask it."""
+    driver = _COVERING.get(speaker(spec.kind).DAEMON, covering)
+    return {
+        "section": covering_section(spec.name),
+        "speaker": spec.name,
+        "module": driver.__name__,
+        "socket": spec.socket,
+        "addresses": list(dict.fromkeys(a for target in inventory.load.targets for a in target.addresses)),
+        "every": COVERING_EVERY,
+        "why": f"nobody knows how to ask {spec.kind}",
+    }
 
 
 def _instance(inventory: Inventory, spec: InstanceSpec) -> dict[str, Any]:
