@@ -202,6 +202,7 @@ def _add_loadtest(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     verbs = loadtest.add_subparsers(dest="verb", required=True, metavar="COMMAND")
     _add_loadtest_run(verbs)
+    _add_loadtest_pair(verbs)
     listed = verbs.add_parser("list", help="the load tests, the newest first")
     for name, what in (
         ("target", "of this target"),
@@ -256,6 +257,30 @@ def _add_loadtest_run(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
         parser.add_argument(
             f"--{name}", action="append", default=[], metavar="NAME", help=f"{what} of the profile; may be repeated"
         )
+    parser.add_argument("--pair", default="", metavar="ID", help="joins runs that are to be compared")
+    parser.set_defaults(rounds=0)
+    _add_loadtest_options(parser)
+    _add_change(parser)
+
+
+def _add_loadtest_pair(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser(
+        "pair",
+        help="two targets in turns, and their comparison",
+        description="Load test two targets of the profile in turns, A B B A A B B A, as one change, then compare them. Exit codes are "
+        "those of drain; also 1 if their conditions forbid a ratio.",
+    )
+    parser.add_argument("a", metavar="A", help="a target of the profile")
+    parser.add_argument("b", metavar="B", help="another")
+    parser.add_argument("--rounds", type=_count, default=4, metavar="N", help="tests of each (default: 4)")
+    parser.add_argument("--pair", default="", metavar="ID", help="what the pair is called (default: something new)")
+    parser.set_defaults(node=[], tenant=[], file=None)
+    _add_loadtest_options(parser)
+    _add_change(parser)
+
+
+def _add_loadtest_options(parser: argparse.ArgumentParser) -> None:
+    """What is asked, from where and how fast."""
     parser.add_argument(
         "--generator",
         action="append",
@@ -301,13 +326,11 @@ def _add_loadtest_run(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
         default="",
         help="that makes the queries; default: the generators' own",
     )
-    parser.add_argument("--pair", default="", metavar="ID", help="joins runs that are to be compared")
     parser.add_argument("--force-prod", action="store_true", help="a production target, at a fixed rate")
     parser.add_argument(
         "--window", type=_duration, default=0.0, metavar="30m", help="how long from now it may be loaded"
     )
     parser.add_argument("--second", default="", metavar="NAME", help="who else has seen this plan")
-    _add_change(parser)
 
 
 def _add_render(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -15,7 +15,7 @@ from anyconsole.logs import log_to_file
 from anyconsole.model import verdicts
 from anyconsole.model.cluster_state import denied_of
 from anyconsole.model.events import EVENT_COLUMNS, event_row
-from anyconsole.model.facts import InstanceStatus, LinkState
+from anyconsole.model.facts import InstanceStatus, LinkState, SpeakerStatus
 from anyconsole.model.inventory import ClusterSpec, Inventory, LookingGlass, NodeSpec
 from anyconsole.model.report import document, render, row_value, summary
 from anyconsole.model.store import FleetStore
@@ -98,6 +98,10 @@ def is_settled(store: FleetStore, now: float) -> bool:
         if not n.cluster or fleet.cluster(n.cluster).prometheus
         for status in store.of_node(n.name, InstanceStatus)
     ):
+        return False
+    tested = {address for target in fleet.load.targets for address in target.addresses}
+    speakers = [s for n in bare for s in store.of_node(n.name, SpeakerStatus)]
+    if any(store.covering(s.node, s.speaker, address) is None for s in speakers for address in tested):
         return False
     asked = [(n.name, fleet.tenant(i.tenant)) for n in bare for i in n.instances] + [
         (v.name, t) for v in vantages for t in fleet.tenants

@@ -1,4 +1,4 @@
-"""`anyconsole loadtest run | list | show | compare | export`: measuring, and what was measured.
+"""`anyconsole loadtest run | pair | list | show | compare | export`: measuring, and what was measured.
 
 How a run is carried out is `change_command`'s; the others touch no node.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import secrets
 import sys
 import time
 from pathlib import Path
@@ -48,6 +49,8 @@ def run(inventory: Inventory, args: argparse.Namespace) -> int:
         from anyconsole.change_command import run_plan  # noqa: PLC0415 - the engine, which what only reads does without
 
         return run_plan(inventory, args, "loadtest", request_of(args, time.time()))
+    if args.verb == "pair":
+        return _run_pair(inventory, args)
     index = LoadIndex(runs_folder(inventory))
     if args.verb == "list":
         return _list(inventory, index, args)
@@ -59,6 +62,27 @@ def run(inventory: Inventory, args: argparse.Namespace) -> int:
     path = _path(index, args.run) if args.run else _last(index)
     _put(_of_run(path, args.output), args.file)
     return 0
+
+
+def _run_pair(inventory: Inventory, args: argparse.Namespace) -> int:
+    """Test two targets in turns, and print their comparison once all of it was carried out."""
+    from anyconsole.change_command import run_plan  # noqa: PLC0415
+
+    if args.output == "json" and not args.plan:
+        raise AnyconsoleError(
+            "pair prints two reports, which are no one document: say loadtest compare --pair ID --output json later"
+        )
+    args.target = [args.a, args.b]
+    args.pair = args.pair or secrets.token_hex(3)
+    if status := run_plan(inventory, args, "loadtest", request_of(args, time.time())):
+        if not args.plan:
+            print(f"anyconsole: pair {args.pair} is not whole, there is nothing to compare", file=sys.stderr)
+        return status
+    if args.plan:
+        return 0
+    print()
+    index = LoadIndex(runs_folder(inventory))
+    return _compared(inventory, compare(*_pair(index, args.pair)), args)
 
 
 def request_of(args: argparse.Namespace, now: float) -> LoadRequest:
@@ -81,6 +105,7 @@ def request_of(args: argparse.Namespace, now: float) -> LoadRequest:
         protocol=Transport(args.protocol),
         engine=LoadEngine(args.engine) if args.engine else None,
         pair=args.pair,
+        rounds=args.rounds,
         reason=args.reason,
         ticket=args.ticket,
         force=args.force_prod,

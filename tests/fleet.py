@@ -12,6 +12,7 @@ import msgspec
 from anyconsole.model.facts import (
     Answer,
     Chroot,
+    Covering,
     Export,
     Exported,
     HostHealth,
@@ -24,6 +25,7 @@ from anyconsole.model.facts import (
     SessionState,
     SessionStatus,
     SpeakerStatus,
+    covering_section,
 )
 from anyconsole.model.inventory import (
     ClusterSpec,
@@ -212,6 +214,10 @@ def _node_facts(fleet: Inventory, node: NodeSpec, now: float) -> list[Update]:
         )
         for sp, s, _, p in node_announcements(FleetStore(fleet), node)
     ]
+    facts += [
+        Covering(node=node.name, section=covering_section(s.name), at=now, speaker=s.name, address=address)
+        for s in node.speakers if not node.cluster for target in fleet.load.targets for address in target.addresses
+    ]  # fmt: skip
     for spec in node.instances:
         tenant = fleet.tenant(spec.tenant)
         section = f"{spec.kind}:{tenant.name}"

@@ -50,7 +50,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """A change as a whole. `made_at` is seconds since the epoch; `missing` says what belongs into it and can't be planned, and why.
 
-    `action` names what made it ("drain"), `request` is what it was made from, as JSON. Steps of one host are done in their order.
+    `action` names what made it ("drain"), `request` is what it was made from, as JSON. Steps of one host are done in their order, all
+    steps one after the other if they are `in_order`.
     `type_to_confirm` is what has to be typed before it may be carried out, "" if a key press is enough.
     """
 
@@ -63,6 +64,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     request: dict[str, Any] = {}
     type_to_confirm: str = ""
     steps: tuple[Step, ...] = ()
+    in_order: bool = False
     missing: tuple[str, ...] = ()
 
     @property

@@ -259,10 +259,11 @@ class Runner:
     # --- the order of things
 
     async def _lanes(self) -> None:
-        """One host at a time, the first alone as canary; the others up to `parallel` at once."""
+        """One host at a time, the first alone as canary; the others up to `parallel` at once. A plan in order is one lane."""
+        plan = self.run.plan
         lanes: dict[str, list[int]] = {}
-        for i, step in enumerate(self.run.plan.steps):
-            lanes.setdefault(step.host, []).append(i)
+        for i, step in enumerate(plan.steps):
+            lanes.setdefault("" if plan.in_order else step.host, []).append(i)
         canary, *others = lanes.values()
         await self._lane(canary)
         slots = asyncio.Semaphore(self._parallel)

@@ -81,6 +81,7 @@ def parse_server(content: bytes) -> tuple[str, str, dict[str, int]]:
     counters = {"total": opcodes["QUERY"]}
     for ours, theirs in (("ipv4", "Requestv4"), ("ipv6", "Requestv6"), ("udp", "QryUDP"), ("tcp", "QryTCP")):
         counters[ours] = stats.get(theirs, 0)  # BIND leaves out what is 0
+    counters["withheld"] = stats.get("RateDropped", 0)
     counters.update(("rcode." + printable(n, 20), v) for n, v in rcodes.items() if not n.startswith("RESERVED"))
     return printable(version, 60), printable(boot, 40), counters
 

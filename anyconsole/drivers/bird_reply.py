@@ -13,8 +13,8 @@ from anyconsole.drivers.parse_error import ParseError, printable
 
 __all__ = [
     "BirdRefusedError", "DrainFile", "Protocol", "ProtocolDetail", "Route", "Status", "TableRoute", "in_ranges", "parse_config_status",
-    "parse_drain_file", "parse_eval", "parse_export", "parse_protocol", "parse_protocols", "parse_ranges", "parse_routes",
-    "parse_status", "reply_lines", "session_state", "small_ranges", "steady_time",
+    "parse_drain_file", "parse_eval", "parse_export", "parse_first_network", "parse_protocol", "parse_protocols", "parse_ranges",
+    "parse_routes", "parse_status", "reply_lines", "session_state", "small_ranges", "steady_time",
 ]  # fmt: skip
 
 
@@ -308,6 +308,17 @@ def parse_export(reply: bytes, prefix: str) -> Route | None:
                 raise ParseError("BIRD showed another prefix than " + prefix, text)
             route = Route([], [], None)
     return route
+
+
+def parse_first_network(reply: bytes) -> str:
+    """`show route for X ...`: the network of the first route that is shown, "" if none is. Raises ParseError."""
+    for code, text in reply_lines(reply):
+        if code == 1007 and not text.startswith(("Table ", "\t")) and text.strip():
+            match = _ROUTE.match(text)
+            if match is None or not re.match(r"[0-9a-f.:]{2,43}/[0-9]{1,3}$", match.group(1)):
+                raise ParseError("not a route", text)
+            return match.group(1)
+    return ""
 
 
 def _with_attribute(route: Route, name: str, value: str, line: str) -> Route:

@@ -35,6 +35,8 @@ __all__ = [
     "api_target",
     "collect",
     "drain_mark",
+    "gobgp",
+    "knock",
     "parse_adj_out",
     "parse_global",
     "parse_neighbors",
@@ -55,10 +57,12 @@ EXPORTS_EVERY = 2.5
 
 _STATES = {1: "Idle", 2: "Connect", 3: "Active", 4: "OpenSent", 5: "OpenConfirm", 6: "Established"}
 _ADMIN = {1: "Admin down", 2: "Limit hit"}
+_FAMILIES = {(1, 1): "ipv4", (2, 1): "ipv6"}
+"""By AFI and SAFI."""
 
 
 class Neighbor(NamedTuple):
-    """A neighbour in `gobgp -j neighbor`. `since` is epoch seconds, 0 if never."""
+    """A neighbour in `gobgp -j neighbor`. `since` is epoch seconds, 0 if never; `families` are those of its unicast routes."""
 
     state: str
     asn: int | None
@@ -66,6 +70,7 @@ class Neighbor(NamedTuple):
     received: int | None
     advertised: int | None
     local: str
+    families: tuple[str, ...]
 
 
 class DrainMark(NamedTuple):
@@ -78,13 +83,13 @@ class DrainMark(NamedTuple):
 
 def collect(spec: Spec, state: State, now: float) -> Collector:
     """One round over one gobgpd."""
-    asks: Batch = [_gobgp(spec, "neighbor")]
+    asks: Batch = [gobgp(spec, "neighbor")]
     if "router_id" not in state:
-        asks += [_gobgp(spec, "global"), Run(("gobgp", "--version"))]
+        asks += [gobgp(spec, "global"), Run(("gobgp", "--version"))]
     replies = yield asks
     if replies[0].fault:
         # The client says no more than that it waited in vain: whether anybody listens is another question.
-        (there,) = yield [_knock(spec)]
+        (there,) = yield [knock(spec)]
         if there.fault == "absent":
             state.clear()
             return down_rows(spec, DAEMON, printable(there.text))
@@ -98,15 +103,15 @@ def collect(spec: Spec, state: State, now: float) -> Collector:
     is_due = now - state.get("exports_at", -60.0) >= EXPORTS_EVERY - 0.05 or bool(state.get(FRESH))
     if is_due or set(up) != set(state.get("adj_out", ())):
         afis = {s["name"]: s["family"] for s in spec["sessions"]}
-        asks = [_gobgp(spec, "policy", "prefix")]
-        asks += [_gobgp(spec, "neighbor", n, "adj-out", "-a", afis[n]) for n in up]
+        asks = [gobgp(spec, "policy", "prefix")]
+        asks += [gobgp(spec, "neighbor", n, "adj-out", "-a", afis[n]) for n in up]
         replies = yield asks
         state["lists"] = parse_prefix_sets(_seen(replies[0]).data)
         state["adj_out"] = {n: _adj_out(r) for n, r in zip(up, replies[1:])}
         state["routeless"] = set()
         gone = _not_sent(spec, state)
         if gone:
-            replies = yield [_gobgp(spec, "global", "rib", p, "-a", "ipv6" if ":" in p else "ipv4") for p in gone]
+            replies = yield [gobgp(spec, "global", "rib", p, "-a", "ipv6" if ":" in p else "ipv4") for p in gone]
             state["routeless"] = {p for p, r in zip(gone, replies) if not parse_rib(_seen(r).data)}
         state["exports_at"] = now
     lists = state["lists"]
@@ -131,7 +136,8 @@ def collect(spec: Spec, state: State, now: float) -> Collector:
     return rows
 
 
-def _gobgp(spec: Spec, *words: str) -> Run:
+def gobgp(spec: Spec, *words: str) -> Run:
+    """The client's command that asks this daemon. Raises CollectError."""
     path, host, port = api_target(spec)
     where = ("--target", "unix://" + path) if path else ("-u", host, "-p", str(port))
     return Run(("gobgp", "-j", *where, *words))
@@ -152,7 +158,8 @@ def api_target(spec: Spec) -> tuple[str, str, int]:
     return "", host.strip("[]"), int(port)
 
 
-def _knock(spec: Spec) -> Ask:
+def knock(spec: Spec) -> Ask:
+    """What tells whether anybody listens at the API: "absent" if not. Raises CollectError."""
     path, host, port = api_target(spec)
     return Talk(path, "connect", b"") if path else Get(host, port, "/")
 
@@ -303,6 +310,7 @@ def parse_neighbors(content: bytes) -> dict[str, Neighbor]:
         word = _STATES.get(_number(state, "session_state") or 0, "Unknown")
         word = _ADMIN.get(_number(state, "admin_state") or 0, word)
         counts = {"received": 0, "advertised": 0}
+        families: list[str] = []
         afis = neighbor.get("afi_safis", [])
         if not isinstance(afis, list):
             raise ParseError("gobgp: afi_safis is not a list", str(afis))
@@ -311,6 +319,8 @@ def parse_neighbors(content: bytes) -> dict[str, Neighbor]:
                 raise ParseError("gobgp: not an afi_safi", str(afi))
             for name in counts:
                 counts[name] += _number(_part(afi, "state"), name) or 0
+            family = _part(afi, "state", "family")
+            families.append(_FAMILIES.get((_number(family, "afi") or 0, _number(family, "safi") or 0), ""))
         times = _part(neighbor, "timers", "state")
         moment = _number(_part(times, "uptime" if word == "Established" else "downtime"), "seconds")
         local = _part(neighbor, "transport").get("local_address", "")
@@ -321,6 +331,7 @@ def parse_neighbors(content: bytes) -> dict[str, Neighbor]:
             counts["received"],
             counts["advertised"],
             same_address(local) if isinstance(local, str) and word == "Established" else "",
+            tuple(f for f in families if f),
         )
     return found
 

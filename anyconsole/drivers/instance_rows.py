@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from anyconsole.drivers.ask import CollectError
+from anyconsole.drivers.ask import FRESH, CollectError
 from anyconsole.drivers.parse_error import printable
 from anyconsole.drivers.process import process_row
 from anyconsole.drivers.quantise import rates
@@ -40,9 +40,12 @@ def instance_row(spec: Spec, daemon: str, process: dict[str, Any], *, running: b
 def rates_row(spec: Spec, state: State, counters: dict[str, int], now: float, generation: object) -> list[Row]:
     """A row for the fact `QueryRates`, if there are two samples to take it from.
 
-    `counters` has "total", and where the server tells "ipv4", "ipv6", "udp", "tcp" and "rcode.NAME".
+    `counters` has "total", and where the server tells "ipv4", "ipv6", "udp", "tcp", "rcode.NAME", and "withheld": queries that it
+    deliberately left without any answer.
     """
     found = rates(state, counters, now, generation)
+    if state.get(FRESH):
+        state["counted"] = {"moment": now, "taken": counters["total"], "withheld": counters.get("withheld")}
     if found is None or "total" not in found:
         return []
     row: Row = {
@@ -54,6 +57,8 @@ def rates_row(spec: Spec, state: State, counters: dict[str, int], now: float, ge
         "rcodes": dict([(k[6:], v) for k, v in found.items() if k.startswith("rcode.") and counters[k]][:_MAX_RCODES]),
     }
     row.update((k, found[k]) for k in ("ipv4", "ipv6", "udp", "tcp") if k in found)
+    if "counted" in state:
+        row["counted"] = state["counted"]
     return [row]
 
 

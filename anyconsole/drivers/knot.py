@@ -143,6 +143,11 @@ def counters_of(units: list[dict[int, str]]) -> dict[str, int] | None:
         if not {_SECTION, _ITEM, _DATA} <= set(unit) or not re.match(r"[0-9]{1,20}$", unit[_DATA]):
             raise ParseError("not a counter of Knot", str(unit))
         value, name = int(unit[_DATA]), unit.get(_ID, "")
+        if (unit[_SECTION], unit[_ITEM]) == (
+            "mod-rrl",
+            "dropped",
+        ):  # there if the module is global; a zone's own isn't told
+            counters["withheld"] = value
         if unit[_SECTION] != "mod-stats":
             continue
         counted = True

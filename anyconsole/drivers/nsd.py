@@ -90,6 +90,8 @@ def _counters(stats: dict[str, int]) -> dict[str, int]:
         "udp": total("udp", "udp6"),
         "tcp": total("tcp", "tcp6", "tls", "tls6"),
     }
+    if "num.dropped" in stats:
+        counters["withheld"] = stats["num.dropped"]
     counters.update(("rcode." + n[10:], v) for n, v in stats.items() if n.startswith("num.rcode."))
     return counters
 

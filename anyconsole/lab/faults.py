@@ -230,7 +230,8 @@ def _restart(lab: Lab, item: Break, broken: tuple[Break, ...]) -> None:
         tenant, daemon = _tenant(name), daemon_name(_tenant(name))
         kinds = {b.kind for b in broken if b.host == here.name and name in b.arguments}
         tuning = Tuning(
-            rrl=_RRL if "rrl" in kinds else 0,
+            rrl=_RRL if kinds & {"rrl", "silentrrl"} else 0,
+            slip=0 if "silentrrl" in kinds else 2,
             receive_buffer=_SMALL if "smallbuffer" in kinds else 0,
             workers=_WORKERS if "workers" in kinds else 1,
         )
@@ -292,6 +293,7 @@ _KINDS = {
     "session": _Kind(_session, _drop_session, _raise_session),
     "serial": _Kind(_tenants, _stale_serial, _current_serial),
     "rrl": _Kind(_tenants, _tune, _untune),
+    "silentrrl": _Kind(_tenants, _tune, _untune),
     "smallbuffer": _Kind(_buffered, _tune, _untune),
     "workers": _Kind(_many_workers, _tune, _untune),
     "quota": _Kind(_one_tenant, _set_quota, _lift_quota),

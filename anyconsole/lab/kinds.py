@@ -12,6 +12,7 @@ KINDS = {
     "session": "HOST SESSION: shut one BGP session down",
     "serial": "HOST [TENANT]: let the zone of a tenant (of every tenant) fall one SOA serial behind",
     "rrl": "HOST [TENANT]: response rate limiting for a tenant (every tenant): 5 equal answers a second to a network",
+    "silentrrl": "HOST [TENANT]: the same, and what is too much gets no answer at all instead of a truncated one now and then",
     "smallbuffer": "HOST [TENANT]: a UDP receive buffer of 4 KiB for the name server of a tenant (of every tenant); not on Knot",
     "workers": "HOST [TENANT]: two workers for the name server of a tenant (of every tenant); not on BIND",
     "quota": "HOST TENANT: no more than a tenth of a core for the name server of a tenant",

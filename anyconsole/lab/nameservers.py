@@ -21,9 +21,13 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tuning(msgspec.Struct, frozen=True, kw_only=True):
-    """What limits a name server. `rrl` is response rate limiting in answers/s, 0 is off; `receive_buffer` is bytes, 0 is its default."""
+    """What limits a name server. `rrl` is response rate limiting in answers/s, 0 is off; `receive_buffer` is bytes, 0 is its default.
+
+    Of the answers over the rate limit each `slip`-th is sent truncated; 0 is none.
+    """
 
     rrl: int = 0
+    slip: int = 2
     receive_buffer: int = 0
     workers: int = 1
 
@@ -81,6 +85,7 @@ server:
   # Off unless asked for: its default drops a load test's queries and looks like packet loss.
   rrl-ratelimit: {tuning.rrl}
   rrl-whitelist-ratelimit: {tuning.rrl}
+  rrl-slip: {tuning.slip}
   rrl-size: 10000
 {f"  receive-buffer-size: {tuning.receive_buffer}" if tuning.receive_buffer else ""}
 remote-control:
@@ -108,7 +113,7 @@ def _knot(node: Node, tenant: Tenant, tuning: Tuning) -> Instance:
     own4, own6 = unicast(node, tenant)
     limiter, modules = "", "mod-stats/all"
     if tuning.rrl:
-        limiter = f"mod-rrl:\n  - id: all\n    rate-limit: {tuning.rrl}\n    slip: 2\n"
+        limiter = f"mod-rrl:\n  - id: all\n    rate-limit: {tuning.rrl}\n    slip: {tuning.slip}\n"
         modules = "[ mod-stats/all, mod-rrl/all ]"
     config = f"""\
 server:
@@ -195,7 +200,7 @@ options {{
   minimal-responses yes;
   zone-statistics full;
   max-cache-size 4M;
-  rate-limit {{ responses-per-second {tuning.rrl}; }};
+  rate-limit {{ responses-per-second {tuning.rrl}; slip {tuning.slip}; }};
 {f"  udp-receive-buffer {tuning.receive_buffer};" if tuning.receive_buffer else ""}
 }};
 controls {{ }};

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ import msgspec
 from anyconsole.errors import LabError
 from anyconsole.lab.paths import LabPaths
 
-__all__ = ["give_back", "groups_of", "hold_down", "remove_groups"]
+__all__ = ["can_be_set", "give_back", "groups_of", "hold_down", "remove_groups"]
 
 PERIOD = 100_000
 QUOTA = 10_000
@@ -26,6 +27,14 @@ class _Tree(msgspec.Struct, frozen=True):
     root: Path
     settings: dict[str, str]
     controller: str
+
+
+def can_be_set() -> bool:
+    """True if this machine has control groups with CPU quotas, and we may make some."""
+    try:
+        return os.access(_tree().root, os.W_OK)
+    except LabError:
+        return False
 
 
 def hold_down(paths: LabPaths, host: str, tenant: str, pids: Iterable[int]) -> None:

@@ -18,8 +18,9 @@ from anyconsole.model.inventory import Family
 from anyconsole.model.pods import Cluster, ClusterEvent, ClusterNode, Pod, RoutingConfig
 
 __all__ = [
-    "Answer", "Beat", "Chroot", "Export", "Exported", "Fact", "Gone", "HostHealth", "InstanceStatus", "Key", "Link", "LinkState",
-    "Observation", "PeerPath", "PeerRoute", "QueryRates", "SessionState", "SessionStatus", "SpeakerStatus",
+    "COVERING_EVERY", "Answer", "Beat", "Chroot", "Counted", "Covering", "Export", "Exported", "Fact", "Gone", "HostHealth",
+    "InstanceStatus", "Key", "Link", "LinkState", "Observation", "PeerPath", "PeerRoute", "QueryRates", "SessionState", "SessionStatus",
+    "SpeakerStatus", "covering_section",
 ]  # fmt: skip
 
 
@@ -182,6 +183,34 @@ class Export(Fact, frozen=True, kw_only=True, tag="export"):
         return (self.kind, self.node, self.speaker, self.session, self.prefix)
 
 
+COVERING_EVERY = 10.0
+"""Seconds between looks at what covers the addresses of load tests; a look that somebody waits for is made at once."""
+
+
+def covering_section(speaker: str) -> str:
+    """The section that sees what a speaker sends that covers addresses."""
+    return f"{speaker}:covering"
+
+
+class Covering(Fact, frozen=True, kw_only=True, tag="covering"):
+    """What a speaker sends that covers an address which the profile lets be load tested, on any session, as "PREFIX on SESSION".
+
+    `unknown` says why there may be more, "" if there isn't.
+    """
+
+    kind: ClassVar[str] = "covering"
+
+    speaker: str
+    address: str
+    routes: tuple[str, ...] = ()
+    unknown: str = ""
+
+    @property
+    def key(self) -> Key:
+        """One per speaker of a node and address."""
+        return (self.kind, self.node, self.speaker, self.address)
+
+
 class InstanceStatus(Fact, frozen=True, kw_only=True, tag="instance"):
     """A tenant's name server process. `serials` by zone, `rss` in bytes, `uptime` in seconds; None where not known.
 
@@ -208,8 +237,22 @@ class InstanceStatus(Fact, frozen=True, kw_only=True, tag="instance"):
         return (self.kind, self.node, self.tenant)
 
 
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """An instance's own counters as they stood at `moment` (seconds of its node's monotonic clock), when somebody last looked on purpose.
+
+    `taken` are the queries that it took in, `withheld` those that it deliberately left without any answer; None where it doesn't tell.
+    """
+
+    moment: float
+    taken: int
+    withheld: int | None = None
+
+
 class QueryRates(Fact, frozen=True, kw_only=True, tag="rates"):
-    """Queries per second of an instance, from its own counters (`source` "probe") or from Prometheus. None where not told."""
+    """Queries per second of an instance, from its own counters (`source` "probe") or from Prometheus. None where not told.
+
+    `counted` stays as it was until the next look: a count of each round would be a change in each round.
+    """
 
     kind: ClassVar[str] = "rates"
 
@@ -221,6 +264,7 @@ class QueryRates(Fact, frozen=True, kw_only=True, tag="rates"):
     udp: float | None = None
     tcp: float | None = None
     rcodes: dict[str, float] = msgspec.field(default_factory=dict)
+    counted: Counted | None = None
 
     @property
     def key(self) -> Key:
@@ -326,6 +370,7 @@ Observation: TypeAlias = (
     | SpeakerStatus
     | SessionStatus
     | Export
+    | Covering
     | InstanceStatus
     | QueryRates
     | Answer

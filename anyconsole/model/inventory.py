@@ -360,7 +360,7 @@ class LoadTarget(msgspec.Struct, frozen=True, kw_only=True):
     """One instance that may be load tested, at addresses that are its alone. What isn't listed as a target never is one.
 
     `users` are the operators who may do so; nobody named is everybody. `identity` are the NSIDs it must answer with; none is "one that
-    names the node". Queries are for names under `zone`, to `port` (UDP and TCP) or `dot_port`.
+    names the node, and the tenant where the node has several". Queries are for names under `zone`, to `port` (UDP and TCP) or `dot_port`.
     """
 
     name: str

@@ -16,9 +16,11 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from anyconsole.model.facts import (
+    COVERING_EVERY,
     Answer,
     Beat,
     Capacity,
+    Covering,
     Export,
     Gone,
     HostHealth,
@@ -31,6 +33,7 @@ from anyconsole.model.facts import (
     QueryRates,
     SessionStatus,
     SpeakerStatus,
+    covering_section,
 )
 from anyconsole.model.inventory import Inventory
 from anyconsole.model.pods import Cluster, ClusterEvent, ClusterNode, Pod, RoutingConfig
@@ -188,6 +191,10 @@ class FleetStore:
         """What is sent for a prefix on a session."""
         return self._typed(Export, (Export.kind, node, speaker, session, prefix))
 
+    def covering(self, node: str, speaker: str, address: str) -> Covering | None:
+        """What a speaker sends that covers an address of a load test."""
+        return self._typed(Covering, (Covering.kind, node, speaker, address))
+
     def instance(self, node: str, tenant: str) -> InstanceStatus | None:
         """A tenant's name server process."""
         return self._typed(InstanceStatus, (InstanceStatus.kind, node, tenant))
@@ -269,6 +276,8 @@ class FleetStore:
             "exports",
         ):  # Calico tells of itself, and is asked, in the rhythm of the DNS questions
             return poll.stale + 2 * poll.dns
+        if section.endswith(covering_section("")):
+            return poll.stale + 2 * COVERING_EVERY
         if section.startswith("prometheus"):
             return poll.stale + 6 * poll.prometheus
         return poll.stale

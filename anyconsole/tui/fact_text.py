@@ -8,6 +8,7 @@ from anyconsole.model import verdicts
 from anyconsole.model.facts import (
     Answer,
     Capacity,
+    Covering,
     Export,
     HostHealth,
     InstanceStatus,
@@ -51,6 +52,7 @@ _KINDS = (
     QueryRates,
     Capacity,
     Export,
+    Covering,
     PeerRoute,
 )
 _OMITTED = frozenset({"node", "section", "at"})
@@ -141,6 +143,8 @@ def _is_about(inventory: Inventory, fact: Observation, scope: Scope) -> bool:
             if scope.session:
                 return session == scope.session
             return not scope.tenant or (bool(scope.node) and prefix in inventory.tenant(scope.tenant).prefixes)
+        case Covering():
+            return not scope.tenant and not scope.session
         case Pod() | Cluster() | ClusterEvent() | RoutingConfig():
             return False  # they are under a cluster's name, and no asker is one
 

@@ -9,15 +9,15 @@ import pytest
 
 from anyconsole.actions.guards import GuardVerdict
 from anyconsole.actions.judge import judge
-from anyconsole.actions.load.guards import Baseline, baseline_of, trip
-from anyconsole.actions.load.request import LoadRequest, Purpose, make_plan
-from anyconsole.actions.plan import render
+from anyconsole.actions.load.guards import Baseline, baseline_of, strangers, trip
+from anyconsole.actions.load.request import LoadRequest, Purpose, make_plan, request_of
+from anyconsole.actions.plan import Plan, render
 from anyconsole.errors import AnyconsoleError
-from anyconsole.model.facts import Exported, LinkState, SessionState
+from anyconsole.model.facts import Beat, Exported, Gone, LinkState, SessionState
 from anyconsole.model.inventory import LoadTarget, TargetClass
 from anyconsole.model.store import FleetStore
 from tests.actions.load_targets import drained_store, store_with, target
-from tests.fleet import NOW
+from tests.fleet import NOW, healthy_store, hybrid
 
 
 def judged(store: FleetStore, **asked: Any) -> dict[str, GuardVerdict]:  # noqa: ANN401 - fields of the request
@@ -68,6 +68,43 @@ def test_an_announced_address_that_nobody_announces_now_may_be_tested_in_a_lab_o
 
     assert "announced" not in refused(silenced(target(addresses=("192.0.2.53",))))
     assert "announced" in refused(silenced(target(addresses=("192.0.2.53",), class_=TargetClass.CANARY)))
+
+
+COVERING = ("covering", "ams1", "bird", "198.18.1.1")
+
+
+def test_what_a_daemon_announces_is_refused_though_the_profile_knows_nothing_of_it() -> None:
+    store = drained_store()
+    assert "no daemon sends anything that covers it (0 s ago)" in judged(store)["announced"].numbers
+    change(store, COVERING, routes=("198.18.0.0/15 on rogue",))
+    guard = judged(store)["announced"]
+    assert guard.refuses
+    assert not guard.overridable
+    assert "ams1: 198.18.0.0/15 on rogue" in guard.numbers
+
+
+def test_a_daemon_that_did_not_tell_what_it_announces_refuses_unless_somebody_knows_better() -> None:
+    store = drained_store()
+    change(store, COVERING, unknown="198.18.0.1 is sent too many routes to look through")
+    guard = judged(store)["announced"]
+    assert (guard.refuses, guard.overridable) == (True, True)
+    assert "bird on ams1: 198.18.0.1 is sent too many routes" in guard.numbers
+    store = drained_store()
+    store.apply([Gone(key=COVERING)])
+    assert "bird on ams1 didn't tell" in judged(store)["announced"].numbers
+    store = drained_store()
+    store.apply([Beat(node="ams1", at=NOW - 60, sections=("bird:covering",))])
+    assert "bird on ams1 told 60 s ago" in judged(store)["announced"].numbers
+
+
+def test_speakers_of_a_cluster_are_said_not_to_be_asked() -> None:
+    store = healthy_store(msgspec.structs.replace(hybrid(), load=store_with().inventory.load))
+    (cluster,) = {node.cluster for node in store.inventory.nodes if node.cluster}
+    asked = LoadRequest(operator="ops", targets=("de-fra1",))
+    generators = store_with().inventory.generators
+    store.inventory = msgspec.structs.replace(store.inventory, generators=generators)
+    guard = next(g for g in judge(store, make_plan(store, asked, NOW), NOW) if g.name == "announced")
+    assert f"the speakers of {cluster} are asked for the profile's prefixes alone" in guard.numbers
 
 
 def test_what_is_not_known_to_be_withdrawn_counts_as_announced() -> None:
@@ -201,6 +238,17 @@ def test_several_targets_are_one_after_the_other_and_have_to_be_typed() -> None:
     assert plan.type_to_confirm
 
 
+@pytest.mark.parametrize(
+    ("nsid", "stranger"),
+    [("de.fra1", False), ("fra1-de", False), ("nic.fra1", True), ("fra1", True), ("de.fra2", True), ("", True)],
+)
+def test_without_an_identity_only_the_tenants_own_name_on_the_node_is_the_target(nsid: str, stranger: bool) -> None:
+    assert bool(strangers(store_with(), target(), [nsid])) is stranger
+    assert strangers(store_with(target()), target(identity=("fra1",)), ["fra1"]) == [], (
+        "what the profile says is believed"
+    )
+
+
 # --- while it runs
 
 
@@ -256,3 +304,33 @@ def test_failures_and_a_starving_node_stop_it(running: tuple[FleetStore, Baselin
 def test_a_node_that_can_not_be_seen_any_more_stops_it(running: tuple[FleetStore, Baseline]) -> None:
     store, before = running
     assert "can't be seen any more" in trip(store, target(), before, NOW + 60)
+
+
+# --- two in turns
+
+
+def two() -> FleetStore:
+    return store_with(target(), target(name="de-fra2", node="fra2", addresses=("198.18.1.2",)))
+
+
+def test_two_targets_are_tested_a_b_b_a_each_run_with_the_number_of_its_turn() -> None:
+    plan = make_plan(two(), LoadRequest(targets=("de-fra2", "de-fra1"), rounds=4, pair="7f3a"), NOW)
+    plan = msgspec.json.decode(msgspec.json.encode(plan), type=Plan)
+    assert [step.host for step in plan.steps] == ["fra2", "fra1", "fra1", "fra2"] * 2
+    assert plan.in_order
+    assert [request_of(plan, step).repeat for step in plan.steps] == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert plan.steps[2].title.endswith("port 53, turn 2 of 4 in pair 7f3a")
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"targets": ("de-fra1",)}, "name both"),
+        ({"targets": ("de-fra1", "de-fra1")}, "name both"),
+        ({"targets": ("de-fra1", "de-fra2"), "pair": ""}, "id of their pair"),
+        ({"targets": ("de-fra1", "de-fra2"), "rounds": 21}, "rounds 21"),
+    ],
+)
+def test_what_can_not_be_compared_in_turns_is_not_planned(asked: dict[str, Any], why: str) -> None:
+    with pytest.raises(AnyconsoleError, match=why):
+        make_plan(two(), LoadRequest(**dict[str, Any](rounds=2, pair="7f3a") | asked), NOW)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -9,8 +10,9 @@ import pytest
 
 from anyconsole.actions.load.answer import Answer, Ending
 from anyconsole.actions.load.limit import Cause
-from anyconsole.actions.load.server import Server
+from anyconsole.actions.load.server import Look, Server
 from anyconsole.errors import LoadError
+from anyconsole.model.facts import Counted, SessionState, SessionStatus
 from anyconsole.model.load import Counts, Latency, Order, Phase, Trial, bin_of
 from anyconsole.model.load_counters import (
     Core,
@@ -25,6 +27,7 @@ from anyconsole.model.load_counters import (
     UdpCounters,
     UdpSocket,
 )
+from anyconsole.model.store import FleetStore
 from tests.actions.load_targets import store_with, target
 from tests.fleet import NOW
 
@@ -77,14 +80,31 @@ def trial(
     return Trial(order=Order(phase=phase, rate=rate), began_at=NOW, counts=counts, void=void)
 
 
-async def served(*trials: Trial, told: Told, p99_guard: float | None = 0.05) -> Server:
-    """A server that these trials were run against, with two samples of `told` around each."""
-    server = Server(store_with(), target(), 0.01, p99_guard)
+def counting(store: FleetStore, *counted: Counted | None) -> Look:
+    """A look that finds these counters, one after the other; None finds none."""
+    left = iter(counted)
+
+    async def look() -> None:
+        rates = store.rates("fra1", "de", "probe")
+        assert rates is not None
+        if (found := next(left)) is not None:
+            store.apply([msgspec.structs.replace(rates, counted=found)])
+
+    return look
+
+
+async def served(
+    *trials: Trial, told: Told, p99_guard: float | None = 0.05, counted: Sequence[Counted | None] = ()
+) -> Server:
+    """A server that these trials were run against, with two samples of `told` (and two of `counted`) around each."""
+    store = store_with()
+    look = counting(store, *counted) if counted else None
+    server = Server(store, target(), 0.01, p99_guard, look=look)
     watching: Any = told
     await server.watch(watching)
     for one in trials:
-        await server.begin()
-        await server.ended(one)
+        await server.begin(NOW)
+        await server.ended(one, NOW)
     return server
 
 
@@ -134,6 +154,65 @@ async def test_a_rate_that_passed_and_was_fast_has_no_limit() -> None:
     server = await served(trial(5_000), told=Told(sample(0), sample(1.5)))
     assert server.limit(OK) is None
     assert server.limit(Answer(ending=Ending.ABORTED, why="stopped")) is None
+
+
+async def test_what_the_name_server_took_in_and_nobody_got_was_lost_on_the_way_back() -> None:
+    taken = (Counted(moment=1.0, taken=50, withheld=7), Counted(moment=3.0, taken=10_075, withheld=7))
+    arrived = instance(udp=msgspec.structs.replace(QUIET_UDP, in_datagrams=10_001))
+    server = await served(trial(lost=1_000), told=Told(sample(0), sample(1.5, arrived)), counted=taken)
+    limit = server.limit(OK)
+    assert limit is not None
+    assert (limit.cause, limit.evidence["served"]) == (Cause.RETURN_PATH, 10_001)
+
+
+async def test_what_the_name_server_withheld_without_a_word_is_its_rate_limit() -> None:
+    counted = (Counted(moment=1.0, taken=0, withheld=0), Counted(moment=3.0, taken=10_000, withheld=990))
+    told = Told(sample(0), sample(1.5), rrl="ratelimit 200, slip 0")
+    server = await served(trial(lost=1_000), told=told, counted=counted)
+    limit = server.limit(OK)
+    assert limit is not None
+    assert (limit.cause, limit.evidence["withheld"]) == (Cause.RATE_LIMIT, 990)
+
+
+async def test_queries_of_others_are_not_taken_for_the_tests() -> None:
+    """Of 10,000 asked 9,000 arrived; the 12 a second that it serves anyway are no part of them, nor 1,200 in 100 s."""
+    counted = (Counted(moment=0.0, taken=0, withheld=0), Counted(moment=100.0, taken=10_200, withheld=0))
+    server = await served(trial(lost=1_000), told=Told(sample(0), sample(1.5)), counted=counted)
+    limit = server.limit(OK)
+    assert limit is not None
+    assert (limit.cause, limit.evidence["served"]) == (Cause.PATH, 9_000)
+
+
+@pytest.mark.parametrize("after", [None, Counted(moment=1.0, taken=50, withheld=0)], ids=["none", "an old one"])
+async def test_counters_that_were_not_read_after_the_trial_say_nothing_of_it(after: Counted | None) -> None:
+    before = Counted(moment=1.0, taken=50, withheld=0)
+    server = await served(trial(lost=1_000), told=Told(sample(0), sample(1.5)), counted=(before, after))
+    limit = server.limit(OK)
+    assert limit is not None
+    assert "served" not in limit.evidence
+
+
+async def test_a_test_that_a_moved_route_ended_says_so() -> None:
+    store = store_with()
+    server = Server(store, target(), 0.01)
+    await server.begin(NOW)
+    session = next(s for s in store.of_node("fra1", SessionStatus))
+    store.apply([msgspec.structs.replace(session, state=SessionState.IDLE)])
+    await server.ended(trial(lost=1_000), NOW)
+    limit = server.limit(Answer(ending=Ending.ABORTED, why="a session is Idle"))
+    assert limit is not None
+    assert limit.cause is Cause.CATCHMENT_MOVED
+
+
+async def test_answers_of_another_instance_are_no_result_of_this_one() -> None:
+    one = trial(lost=1_000)
+    elsewhere = msgspec.structs.replace(
+        one, counts=msgspec.structs.replace(one.counts, identities={"de.fra1": 90, "de.fra2": 10})
+    )
+    server = await served(elsewhere, told=Told(sample(0), sample(1.5)))
+    limit = server.limit(OK)
+    assert limit is not None
+    assert (limit.cause, limit.evidence["share"]) == (Cause.CATCHMENT_MOVED, 0.9)
 
 
 async def test_a_watcher_that_is_lost_costs_the_explanation_and_not_the_test() -> None:
@@ -195,7 +274,7 @@ def test_what_a_test_takes_is_its_instances_cpu_and_the_networks() -> None:
 
 async def test_what_the_network_took_before_there_was_load_is_not_the_tests() -> None:
     server = sampled(*(sample(n, QUIET, cores(0.0, softirq=0.6 * n, total=2.0 * n)) for n in range(4)))
-    await server.begin()
+    await server.begin(NOW)
     for n in range(4, 9):
         server.sampled("fra1", sample(n, instance(cpu=0.2 * (n - 3)), cores(0.0, softirq=0.6 * n, total=2.0 * n)))
     assert server.taken == pytest.approx(0.1)
@@ -215,7 +294,10 @@ def test_an_instance_is_a_row_with_its_share_its_drops_and_its_neighbours() -> N
     others = [row for row in rows if not row.is_target]
     assert others
     assert all(row.busy is None and row.share is None for row in others), "nobody told of them"
-    assert server.seconds(NOW)["de"].rcvbuf_err == 82
+    seconds = server.seconds(NOW, {"de.fra1": 3, "de.fra2": 1})
+    assert (seconds["de"].rcvbuf_err, seconds["de"].share) == (82, 0.75)
+    assert all(second.share is None for tenant, second in seconds.items() if tenant != "de")
+    assert server.seconds(NOW)["de"].share is None, "nothing told who answered"
 
 
 def test_counters_that_began_anew_are_no_negative_load() -> None:

@@ -116,12 +116,18 @@ class Bench:
         self.seen: list[Run] = []
 
     def runner(
-        self, *hosts: str, parallel: int = 1, overrides: dict[str, str] | None = None, leaves: bool = True
+        self,
+        *hosts: str,
+        parallel: int = 1,
+        overrides: dict[str, str] | None = None,
+        leaves: bool = True,
+        in_order: bool = False,
     ) -> Runner:
         steps = tuple(step(h, i) for i, h in enumerate(hosts, start=1))
         if not leaves:
             steps = tuple(msgspec.structs.replace(s, confirm="", revert="") for s in steps)
         plan = Plan(action="test", title="a test", profile="paper", made_at=1.0, reason="to see", steps=steps)
+        plan = msgspec.structs.replace(plan, in_order=in_order)
         run = Run(id="", plan=plan, operator=Operator(user="op", host="here"), began_at=1.0, overrides=overrides or {})
         change = self.journal.open_change(run)
         run = msgspec.structs.replace(run, id=change.id)
@@ -293,6 +299,13 @@ async def test_a_cancelled_change_says_so_when_it_happens(bench: Bench) -> None:
     bench.node.after = lambda _: runner.cancel()
     await runner.carry_out()
     assert bench.events().index("cancelled") < bench.events().index("closed")
+
+
+async def test_steps_in_order_go_from_host_to_host_and_back_whatever_may_be_parallel(bench: Bench) -> None:
+    bench.action.may_end.set()
+    ended = await bench.runner("a", "b", "b", "a", parallel=4, leaves=False, in_order=True).carry_out()
+    assert ended.outcome is Outcome.DONE
+    assert bench.action.performed == ["a", "b", "b", "a"]
 
 
 @pytest.mark.parametrize("ended", [Ended.LOCKED, Ended.STALE, Ended.PENDING])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from anyconsole.drivers import bind, knot, nsd
-from anyconsole.drivers.ask import Ask, CollectError, Exchange, Get, Read, Reply, Row, State, Talk
+from anyconsole.drivers.ask import FRESH, Ask, CollectError, Exchange, Get, Read, Reply, Row, State, Talk
 from anyconsole.drivers.instance_rows import rates_row
 from anyconsole.drivers.parse_error import ParseError
 from anyconsole.drivers.probe.facts_of import fact_of
@@ -145,6 +145,27 @@ def test_counters_that_run_backwards_start_anew() -> None:
     assert len(drive(nsd.collect(SPEC, state, 2.0), nsd_answers(stats=low))) == 1
 
 
+def test_counters_themselves_are_told_when_somebody_looks_and_stay_until_the_next_look() -> None:
+    state: State = {}
+    before = sample("nsd-4.6.1", "stats_noreset.primary.txt")
+    taken = nsd.parse_stats(before)["num.queries"]
+    withheld = before.replace(b"num.dropped=0\n", b"num.dropped=17\n")
+    after = withheld.replace(b"num.queries=%d\n" % taken, b"num.queries=%d\n" % (taken + 40))
+
+    def counted(now: float, stats: bytes, *, fresh: bool = False) -> dict[str, Any] | None:
+        state[FRESH] = fresh
+        rows = drive(nsd.collect(SPEC, state, now), nsd_answers(stats=stats))
+        found: dict[str, Any] | None = rows[-1].get("counted")
+        return found
+
+    assert counted(0.0, before) is None
+    assert counted(1.0, before) is None
+    looked = counted(2.0, withheld, fresh=True)
+    assert looked == {"moment": 2.0, "taken": taken, "withheld": 17}
+    assert counted(3.0, after) == looked, "a row that changed each second would be sent each second"
+    assert counted(4.0, after, fresh=True) == {"moment": 4.0, "taken": taken + 40, "withheld": 17}
+
+
 def knot_answers(error: bytes | None = None) -> Callable[[Ask], Reply]:
     def answer(ask: Ask) -> Reply:
         if isinstance(ask, Read):
@@ -185,6 +206,18 @@ def test_knot_counts_by_protocol() -> None:
     }  # fmt: skip
 
 
+def test_knot_tells_what_its_global_rate_limit_dropped() -> None:
+    def unit(section: str, item: str, value: str, name: str = "") -> dict[int, str]:
+        return {3: section, 4: item, 10: value} | ({5: name} if name else {})
+
+    units = [
+        unit("mod-stats", "request-protocol", "200", "udp4"),
+        unit("mod-rrl", "slipped", "3"),
+        unit("mod-rrl", "dropped", "180"),
+    ]
+    assert knot.counters_of(units) == {"total": 200, "ipv4": 200, "ipv6": 0, "udp": 200, "tcp": 0, "withheld": 180}
+
+
 def test_knot_without_its_statistics_module_says_so_and_reports_no_rate() -> None:
     assert knot.counters_of(knot.parse_units(sample("knot-3.2.6", "stats_server.bin"))) is None
 
@@ -221,6 +254,7 @@ def test_bind_counts() -> None:
     assert boot.startswith("2026-11-23T")
     assert (counters["total"], counters["ipv4"], counters["ipv6"], counters["udp"], counters["tcp"]) == (4, 3, 1, 3, 1)
     assert counters["rcode.NXDOMAIN"] == 1
+    assert counters["withheld"] == 0, "what is 0 isn't there"
 
 
 def test_a_bind_that_invents_numbers_and_codes_costs_only_its_own_section() -> None:

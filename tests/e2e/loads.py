@@ -30,6 +30,7 @@ __all__ = [
     "Heard",
     "LoadConsole",
     "LoadScreen",
+    "answers_lost",
     "arguments",
     "costly_answers",
     "load_test",
@@ -217,6 +218,23 @@ def _listening() -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     listening.settimeout(0.1)
     return listening
+
+
+@contextmanager
+def answers_lost(lab: Lab, router: str, host: str, tenant: str) -> Iterator[None]:
+    """A router on the way back loses every tenth answer of an instance."""
+    spec = node(host)
+    assert spec is not None
+    own4, _ = unicast(spec, next(t for t in TENANTS if t.name == tenant))
+    chain = "type filter hook forward priority 0"
+    rules = f"ip saddr {own4} udp sport 53 numgen inc mod 10 0 counter drop"
+    command = lab.enter_command(router, ["nft", "-f", "-"])
+    table = f"table inet back {{ chain forward {{ {chain}; {rules}; }}\n}}"
+    subprocess.run(command, input=table, text=True, check=True, capture_output=True, timeout=20)
+    try:
+        yield
+    finally:
+        lab.run(router, ["nft", "delete", "table", "inet", "back"])
 
 
 @contextmanager

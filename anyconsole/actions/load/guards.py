@@ -29,7 +29,7 @@ from anyconsole.model.inventory import LoadTarget, TargetClass
 from anyconsole.model.store import FleetStore
 from anyconsole.model.views.catchment import node_of_nsid
 
-__all__ = ["Baseline", "baseline_of", "evaluate", "strangers", "trip"]
+__all__ = ["Baseline", "baseline_of", "evaluate", "moves", "strangers", "trip"]
 
 PROD_SHARE = 0.1
 """Share of its real rate that a production target may be asked besides."""
@@ -85,25 +85,57 @@ def _caps(store: FleetStore, request: LoadRequest, target: LoadTarget, now: floa
 
 
 def _announced(store: FleetStore, request: LoadRequest, target: LoadTarget, now: float) -> GuardVerdict:
-    """Whatever any managed node announces is refused: its queries would land at real instances, anywhere."""
+    """Whatever any managed node announces is refused: its queries would land at real instances, anywhere.
+
+    Its daemons are asked, for they may announce more than the profile knows of; where one can't be asked a human has to know.
+    """
     address = address_of(target, request.family)
     prefixes = [p for t in store.inventory.tenants for p in t.prefixes if ip_address(address) in ip_network(p)]
-    if not prefixes:
-        return _ok("announced", f"{address} is in no prefix that this fleet announces")
+    covering = prefixes[0] if prefixes else ""
     senders = [
         f"{node.name} on {cell.session} ({cell.exported})"
         for node in store.inventory.nodes
         for cell in verdicts.announcements(store, node, now)
         if cell.prefix in prefixes and cell.exported is not Exported.ABSENT
     ]
-    if not senders and target.class_ is TargetClass.LAB:
-        return _ok("announced", f"{address} is in {prefixes[0]}, which nobody announces now")
-    told = (
-        f"announced by {', '.join(senders[:3])}{' ...' if len(senders) > 3 else ''}"
-        if senders
-        else f"class {target.class_}"
-    )
-    return _refused("announced", f"{address} is in {prefixes[0]}: {told}")
+    sent, unknown, oldest = _covered(store, address, now)
+    if senders or sent:
+        told = [*senders, *(words for words in sent if not senders)]
+        more = " ..." if len(told) > 3 else ""
+        where = f"is in {covering}: announced by" if senders else "is announced, though not as the profile says, by"
+        return _refused("announced", f"{address} {where} {', '.join(told[:3])}{more}")
+    if prefixes and target.class_ is not TargetClass.LAB:
+        return _refused("announced", f"{address} is in {covering}: class {target.class_}")
+    if unknown:
+        words = (
+            f"whether {address} is announced is not known: {'; '.join(unknown[:3])}{' ...' if len(unknown) > 3 else ''}"
+        )
+        return _refused("announced", words, overridable=True)
+    clusters = sorted({node.cluster for node in store.inventory.nodes if node.cluster})
+    unasked = f"; the speakers of {', '.join(clusters)} are asked for the profile's prefixes alone" if clusters else ""
+    asked = f"no daemon sends anything that covers it ({oldest:.0f} s ago){unasked}"
+    if prefixes:
+        return _ok("announced", f"{address} is in {covering}, which nobody announces now; {asked}")
+    return _ok("announced", f"{address} is in no prefix that this fleet announces; {asked}")
+
+
+def _covered(store: FleetStore, address: str, now: float) -> tuple[list[str], list[str], float]:
+    """What daemons send that covers an address, which of them didn't tell, and the greatest age of what they told (seconds)."""
+    sent, unknown, oldest = [], [], 0.0
+    for node in store.inventory.nodes:
+        for speaker in [] if node.cluster else node.speakers:
+            fact = store.covering(node.name, speaker.name, address)
+            where = f"{speaker.name} on {node.name}"
+            if fact is not None:
+                sent += [f"{node.name}: {route}" for route in fact.routes]
+            if fact is None or not store.is_fresh(fact, now):
+                unknown.append(
+                    f"{where} didn't tell" if fact is None else f"{where} told {store.age(fact, now):.0f} s ago"
+                )
+            elif fact.unknown:
+                unknown.append(f"{where}: {fact.unknown}")
+            oldest = max(oldest, store.age(fact, now) if fact is not None else 0.0)
+    return sent, unknown, oldest
 
 
 def _sent(store: FleetStore, target: LoadTarget, now: float) -> tuple[list[str], list[str]]:
@@ -205,7 +237,14 @@ def strangers(store: FleetStore, target: LoadTarget, identities: Collection[str]
     """NSIDs that are not the target's: then packets go elsewhere. An answer without one ("") is a stranger too."""
     if target.identity:
         return sorted(name or "(no NSID)" for name in set(identities) - set(target.identity))
-    return sorted(name or "(no NSID)" for name in set(identities) if node_of_nsid(store, name) != target.node)
+    return sorted(name or "(no NSID)" for name in set(identities) if not _is_own(store, target, name))
+
+
+def _is_own(store: FleetStore, target: LoadTarget, name: str) -> bool:
+    """True for an NSID that names the target's node, and its tenant too where the node has others: one that all share proves nothing."""
+    if node_of_nsid(store, name) != target.node:
+        return False
+    return not _others(store, target) or target.tenant in name.replace("-", ".").split(".")
 
 
 # --- while it runs
@@ -231,6 +270,18 @@ def baseline_of(store: FleetStore, target: LoadTarget, now: float) -> Baseline:
     exports = {(c.speaker, c.session, c.prefix): str(c.exported) for c in verdicts.announcements(store, spec, now)}
     answering = frozenset(t for t in _others(store, target) if _answers(store, target, t, now))
     return Baseline(sessions=sessions, exports=exports, answering=answering)
+
+
+def moves(target: LoadTarget, before: Baseline, after: Baseline) -> Iterator[str]:
+    """What of its node's BGP is another than it was: that moves packets elsewhere."""
+    for (speaker, session), state in before.sessions.items():
+        if (is_now := after.sessions[speaker, session]) != state:
+            yield f"BGP session {session} of {target.node} is {is_now}, it was {state}"
+    for cell, sent in before.exports.items():
+        _, session, prefix = cell
+        is_now = after.exports.get(cell, "unknown")
+        if is_now not in (sent, str(Exported.UNKNOWN)):
+            yield f"{prefix} on {session} of {target.node} is {is_now}, it was {sent}"
 
 
 def _answers(store: FleetStore, target: LoadTarget, tenant: str, now: float) -> bool | None:
@@ -287,15 +338,7 @@ def _trips(
     if unseen := _unseen(store, target, now):
         yield f"{unseen} can't be seen any more, so nothing of this can be watched"
         return
-    after = baseline_of(store, target, now)
-    for (speaker, session), state in before.sessions.items():
-        if (is_now := after.sessions[speaker, session]) != state:
-            yield f"BGP session {session} of {target.node} is {is_now}, it was {state}"
-    for cell, sent in before.exports.items():
-        _, session, prefix = cell
-        is_now = after.exports.get(cell, "unknown")
-        if is_now not in (sent, str(Exported.UNKNOWN)):
-            yield f"{prefix} on {session} of {target.node} is {is_now}, it was {sent}"
+    yield from moves(target, before, baseline_of(store, target, now))
     for tenant in sorted(before.answering):
         if _answers(store, target, tenant, now) is False:
             yield f"{tenant} on {target.node} doesn't answer any more"

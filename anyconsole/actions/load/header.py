@@ -89,6 +89,7 @@ def header_of(
             change=change,
             console_version=__version__,
             pair_id=request.pair,
+            repeat=request.repeat,
             target=_target(store, target, address, port_of(target, request), conditions, proof),
             generators=hosts,
             workload=Workload(

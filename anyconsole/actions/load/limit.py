@@ -15,7 +15,7 @@ import msgspec
 from anyconsole.actions.load.answer import SHORT
 from anyconsole.model.load import Trial
 
-__all__ = ["Cause", "Limit", "Reading", "Watched", "limit_of"]
+__all__ = ["Cause", "Limit", "Reading", "Watched", "catchment", "limit_of"]
 
 EXPLAINS: Final = 0.5
 """A counter explains a loss if it grew by at least so much of it."""
@@ -27,8 +27,6 @@ BUSY: Final = 0.9
 """Share of the time from which on a worker has nothing left: it ran, or waited for a CPU that others had."""
 IDLE: Final = 0.5
 """Workers that use less than this share of what the busiest uses, on average, could have taken its queries."""
-MOVED: Final = 0.2
-"""Change of an instance's share of the answers that isn't chance: it is told by one query in a hundred."""
 ALL: Final = 0.98
 """Share of the queries asked that counts as all of them: counters aren't read at the same instant."""
 
@@ -62,15 +60,15 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """Counters of an instance at one moment, as they stand; None is unknown.
 
-    `served` are the queries that its name server took in, `refused` those of them that it chose not to answer or to answer truncated
-    (NSD: num.dropped and num.truncated; BIND: RateDropped and RateSlipped). `cpu` are seconds by worker: only the processes or threads that
+    `served` are the queries that its name server took in, `withheld` those of them that it deliberately left without any answer
+    (NSD: num.dropped; BIND: RateDropped; Knot: mod-rrl's dropped). `cpu` are seconds by worker: only the processes or threads that
     answer queries; `waited` are seconds in which they could have run but had no CPU. `periods` and `throttled` are those of its cgroup,
     `datagrams` and `receive_errors` UDP's in its network namespace (InDatagrams, RcvbufErrors), `socket_drops` by worker; `softnet_drops`
     and `nic_drops` are the host's: of several instances on one host, only one has them.
     """
 
     served: int | None = None
-    refused: int | None = None
+    withheld: int | None = None
     cpu: Mapping[str, float] | None = None
     waited: Mapping[str, float] | None = None
     periods: int | None = None
@@ -86,19 +84,16 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
     """An instance over a trial: `seconds` of load lie between the two readings.
 
     `rate_limit` is what its name server is configured to answer a client per second (0 is no limit, None unknown). `has_moved` is true if a
-    BGP session or an exported route of its node changed. `share_before` and `share_after` are of all answers, by NSID. One that is no
-    target shouldn't have any.
+    BGP session or an exported route of its node changed. `share` are its own answers of all those that told an NSID.
     """
 
     name: str
     before: Reading
     after: Reading
     seconds: float
-    is_target: bool = True
     rate_limit: int | None = None
-    has_moved: bool | None = None
-    share_before: float | None = None
-    share_after: float | None = None
+    has_moved: bool = False
+    share: float | None = None
 
 
 def limit_of(trial: Trial, instances: Iterable[Watched], *, loss: float = 0.01, rest: Trial | None = None) -> Limit:
@@ -110,12 +105,11 @@ def limit_of(trial: Trial, instances: Iterable[Watched], *, loss: float = 0.01, 
         loss: The loss ratio that is allowed.
         rest: A trial that passed at a low rate: what it saw truncated or refused has other reasons than the rate.
     """
-    watched = tuple(instances)
-    targets = [i for i in watched if i.is_target]
+    targets = tuple(instances)
     ladder = (
         _generator(trial, loss),
         _rate_limit(trial, targets, rest),
-        _catchment(watched),
+        catchment(targets),
         _quota(targets),
         _buffers(trial, targets, loss),
         _host(trial, targets),
@@ -153,7 +147,7 @@ def _rate_limit(trial: Trial, targets: Sequence[Watched], rest: Trial | None) ->
             [f"{share:.1%} of the queries were answered truncated or refused, {usual:.1%} at rest", *configured]
         )
         return Limit(cause=Cause.RATE_LIMIT, words=words, evidence=seen)
-    withheld, missing = _grown(targets, "refused"), _missing(trial)
+    withheld, missing = _grown(targets, "withheld"), _missing(trial)
     if withheld is not None and missing and withheld >= max(EXPLAINS * missing, RATE_LIMITED * counts.sent):
         said = f"the name servers themselves withheld {withheld:,} answers, {missing:,} are missing"
         seen |= {"withheld": withheld, "lost": missing}
@@ -166,19 +160,16 @@ def _withheld(trial: Trial) -> float:
     return (counts.truncated + counts.rcodes.get(5, 0)) / counts.sent if counts.sent else 0.0
 
 
-def _catchment(watched: Sequence[Watched]) -> Limit | None:
-    for instance in watched:
-        before, after = instance.share_before, instance.share_after
+def catchment(targets: Sequence[Watched]) -> Limit | None:
+    """Catchment-moved, if packets went elsewhere or may have: then nothing that was counted is about the target."""
+    for instance in targets:
         if instance.has_moved:
             words = f"a BGP session or an exported route of {instance.name} changed meanwhile"
             return Limit(cause=Cause.CATCHMENT_MOVED, words=words, evidence={"instance": instance.name})
-        shares: dict[str, Figure] = {"instance": instance.name, "before": before or 0.0, "after": after or 0.0}
-        if not instance.is_target and after:
-            words = f"{instance.name}, which is no target, gave {after:.0%} of the answers"
-            return Limit(cause=Cause.CATCHMENT_MOVED, words=words, evidence=shares)
-        if before is not None and after is not None and abs(after - before) > MOVED:
-            words = f"{instance.name} gave {after:.0%} of the answers, {before:.0%} before"
-            return Limit(cause=Cause.CATCHMENT_MOVED, words=words, evidence=shares)
+        if instance.share is not None and instance.share < 1:
+            words = f"{instance.name} gave {instance.share:.0%} of the answers that tell who gave them"
+            evidence: dict[str, Figure] = {"instance": instance.name, "share": round(instance.share, 3)}
+            return Limit(cause=Cause.CATCHMENT_MOVED, words=words, evidence=evidence)
     return None
 
 
@@ -250,7 +241,7 @@ def _host(trial: Trial, targets: Sequence[Watched]) -> Limit | None:
 def _silent_limit(trial: Trial, targets: Sequence[Watched]) -> Limit | None:
     """Queries that were taken in and not answered, where a limit is set and the name server doesn't count what it withholds."""
     served, asked = _grown(targets, "served"), _asked(trial)
-    limited = [i for i in targets if i.rate_limit and _growth(i, "refused") is None]
+    limited = [i for i in targets if i.rate_limit and _growth(i, "withheld") is None]
     if served is None or not limited or not _missing(trial) or served < ALL * asked:
         return None
     words = f"{served:,} queries of {asked:,} were taken in, {_missing(trial):,} not answered: {limited[0].name} limits each client to "

@@ -33,6 +33,7 @@ __all__ = [
     "generators_of",
     "make_plan",
     "port_of",
+    "request_of",
     "seconds_of",
     "targets_of",
     "zone_of",
@@ -44,6 +45,11 @@ SILENCE = 3
 SEARCH_SECONDS = 180
 """Longest a search may take before its confirmation; a usual one takes 45."""
 
+
+MOST_ROUNDS = 20
+"""Turns in which two targets are compared at most."""
+
+_COUNTED = ("what its name server counts before and after each trial tells where queries and answers are lost",)
 
 _NAMES = {LoadEngine.AGENT: "the agent", LoadEngine.DNSPERF: "dnsperf", LoadEngine.KXDPGUN: "kxdpgun"}
 _PROTOCOLS = {Transport.UDP: "UDP", Transport.TCP: "TCP", Transport.DOT: "TLS"}
@@ -65,7 +71,8 @@ class LoadRequest(msgspec.Struct, frozen=True, kw_only=True):
     `rate` is that of a fixed run or a soak, and where a ramp ends; `cap` is never exceeded (0: as the target allows). `loss`, `width` and
     `p99_guard` are the profile's unless said. `confirm` is how long a search holds what it found. `queries` is a file of queries, "" for
     names of the target's zone. `protocol` is what they travel in; `engine` makes them in place of what the profile says of the generators.
-    `pair` joins runs that are to be compared. `force`, `window_until` and `second` are what a production target wants besides.
+    `pair` joins runs that are to be compared. With `rounds` two targets are tested so often in turns, A B B A A B ..., and `repeat` is the
+    turn of one run. `force`, `window_until` and `second` are what a production target wants besides.
     """
 
     purpose: Purpose = Purpose.SEARCH
@@ -86,6 +93,8 @@ class LoadRequest(msgspec.Struct, frozen=True, kw_only=True):
     protocol: Transport = Transport.UDP
     engine: LoadEngine | None = None
     pair: str = ""
+    rounds: int = 0
+    repeat: int = 0
     reason: str = ""
     ticket: str = ""
     operator: str = ""
@@ -189,10 +198,13 @@ def asked_of(plan: Plan) -> LoadRequest:
 
 
 def make_plan(store: FleetStore, request: LoadRequest, now: float) -> Plan:
-    """The plan of a load test: one step for each target, one after the other. Raises AnyconsoleError for what makes no sense."""
+    """The plan of a load test: one step for each target, or for each turn of two. Raises AnyconsoleError for what makes no sense."""
     _check(request)
     _check_engine(store, request)
     targets = targets_of(store, request)
+    turns = [(target, 0) for target in targets]
+    if request.rounds:
+        turns = list(_turns(targets, request))
     request = msgspec.structs.replace(request, targets=tuple(t.name for t in targets), nodes=(), tenants=())
     missing = [f"{g.name} is {_state(store, g)}" for g in generators_of(store, request) if _state(store, g)]
     if request.force and len(targets) > 1:
@@ -206,9 +218,29 @@ def make_plan(store: FleetStore, request: LoadRequest, now: float) -> Plan:
         ticket=request.ticket,
         request=msgspec.to_builtins(request),
         type_to_confirm=_word_to_type(store, targets),
-        steps=tuple(_step(store, request, target) for target in targets),
+        steps=tuple(_step(store, request, target, turn) for target, turn in turns),
+        in_order=bool(request.rounds),
         missing=tuple(missing),
     )
+
+
+def _turns(targets: list[LoadTarget], request: LoadRequest) -> Iterator[tuple[LoadTarget, int]]:
+    """Which target is tested when, and in which turn: each turn begins with the one that ended the last, so that a drift cancels out."""
+    if len(targets) != 2 or len(request.targets) != 2:
+        raise AnyconsoleError("two targets are compared in turns: name both")
+    if not request.pair:
+        raise AnyconsoleError("runs in turns need the id of their pair")
+    a, b = sorted(targets, key=lambda target: request.targets.index(target.name))
+    for turn in range(1, request.rounds + 1):
+        yield from ((target, turn) for target in ((a, b) if turn % 2 else (b, a)))
+
+
+def request_of(plan: Plan, step: Step) -> LoadRequest:
+    """What one step of a plan asks for: the plan's request, and the step's turn. Raises AnyconsoleError."""
+    request = asked_of(plan)
+    if not request.rounds:
+        return request
+    return msgspec.structs.replace(request, repeat=plan.steps.index(step) // 2 + 1)
 
 
 def _check(request: LoadRequest) -> None:
@@ -223,6 +255,8 @@ def _check(request: LoadRequest) -> None:
         raise AnyconsoleError(f"width {request.width:g}: a share from 0 to 0.5 is meant (0.01 is 1 %)")
     if not 1 <= request.confirm <= 3600:
         raise AnyconsoleError(f"confirm {request.confirm:g}: 1 to 3600 seconds are meant")
+    if not 0 <= request.rounds <= MOST_ROUNDS:
+        raise AnyconsoleError(f"rounds {request.rounds}: 1 to {MOST_ROUNDS} can be had")
     if not 1 <= request.flows <= 4096:
         raise AnyconsoleError(f"flows {request.flows}: 1 to 4096 can be had")
 
@@ -278,13 +312,13 @@ def _word_to_type(store: FleetStore, targets: list[LoadTarget]) -> str:
     return store.inventory.name if len(targets) > 1 else ""
 
 
-def _step(store: FleetStore, request: LoadRequest, target: LoadTarget) -> Step:
+def _step(store: FleetStore, request: LoadRequest, target: LoadTarget, turn: int) -> Step:
     address = address_of(target, request.family)
     generators = generators_of(store, request)
     return Step(
         host=target.node,
         part=target.name,
-        title=f"{_purpose_words(request)}, {target.tenant} at {address} {_place(target, request)}",
+        title=f"{_purpose_words(request)}, {target.tenant} at {address} {_place(target, request)}{_in_turn(request, turn)}",
         apply="\n".join(_commands(store, generators, address, target, request)),
         confirm="",
         revert="",
@@ -293,9 +327,13 @@ def _step(store: FleetStore, request: LoadRequest, target: LoadTarget) -> Step:
         about=tuple(_about(store, request, target, generators)),
         proof=(
             "200 queries first: every NSID is this instance's",
-            "name server's own counters against the generators'",
+            *(() if store.inventory.node(target.node).cluster else _COUNTED),
         ),
     )
+
+
+def _in_turn(request: LoadRequest, turn: int) -> str:
+    return f", turn {turn} of {request.rounds} in pair {request.pair}" if turn else ""
 
 
 def _about(store: FleetStore, request: LoadRequest, target: LoadTarget, generators: list[Generator]) -> Iterator[str]:

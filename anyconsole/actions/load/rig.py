@@ -58,6 +58,9 @@ _log = logging.getLogger(__name__)
 class LoadHands(Protocol):
     """How load tests reach hosts."""
 
+    async def look(self, hosts: Collection[str], deadline: float) -> set[str]:
+        """Look at hosts afresh; returns those that were seen. What was seen is in the store."""
+
     async def open_channel(self, host: str, program: str) -> Channel:
         """Start one of the programs of `drivers.load` on a host. Raises AnyconsoleError."""
 

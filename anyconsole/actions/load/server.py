@@ -6,46 +6,66 @@ All of it comes from counters that the node shows anyway; where the watcher is l
 from __future__ import annotations
 
 import contextlib
-import re
-from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeAlias
 
 import msgspec
 
 from anyconsole.actions.load.answer import Answer, Ending
-from anyconsole.actions.load.limit import Limit, Reading, Watched, limit_of
+from anyconsole.actions.load.counters import (
+    busiest,
+    cpu_spent,
+    difference,
+    drops_of,
+    held_back,
+    number_in,
+    reading_of,
+    throttled_share,
+)
+from anyconsole.actions.load.guards import Baseline, baseline_of, moves, strangers
+from anyconsole.actions.load.limit import Limit, Watched, catchment, limit_of
 from anyconsole.actions.load.record import HostNoise, InstanceSecond
 from anyconsole.drivers.load.watching import Watching
 from anyconsole.errors import LoadError
-from anyconsole.model.facts import SessionState, SessionStatus
+from anyconsole.model.facts import Counted, SessionState, SessionStatus
 from anyconsole.model.inventory import LoadTarget
 from anyconsole.model.load import Phase, Transport, Trial
 from anyconsole.model.load_counters import (
-    Core,
     InstanceConditions,
     InstanceCounters,
     NodeConditions,
     NodeCounters,
-    Task,
 )
 from anyconsole.model.load_view import InstanceRow
 from anyconsole.model.store import FleetStore
 from anyconsole.model.views.catchment import node_of_nsid
 
-__all__ = ["Server"]
+__all__ = ["Look", "Server"]
 
 IDLE_OVER: Final = 3.0
 """Seconds over which a node's idle time is judged."""
 SAMPLES_KEPT: Final = 300
 
 
+Look: TypeAlias = Callable[[], Awaitable[object]]
+"""Has the node's daemons looked at: what they tell is in the store when it returns."""
+
+
+class _Moment(msgspec.Struct, frozen=True):
+    """What was true between two trials: the node's counters, the name server's own, and its BGP. None where nobody told."""
+
+    counters: NodeCounters | None
+    counted: Counted | None
+    baseline: Baseline
+
+
 class _Span(msgspec.Struct, frozen=True):
-    """A trial, and what its node counted before and after it; None where the watcher didn't tell."""
+    """A trial, and what was true before and after it."""
 
     trial: Trial
-    before: NodeCounters | None
-    after: NodeCounters | None
+    before: _Moment
+    after: _Moment
 
 
 class Server:
@@ -58,22 +78,28 @@ class Server:
         loss: float,
         p99_guard: float | None = None,
         protocol: Transport = Transport.UDP,
+        look: Look | None = None,
     ) -> None:
+        """Without `look` nothing is known of what the name server itself counts."""
         self._store = store
         self._target = target
         self._loss = loss
         self._p99_guard = p99_guard
         self._protocol = protocol
+        self._look = look
         self._watching: Watching | None = None
         self._samples: deque[NodeCounters] = deque(maxlen=SAMPLES_KEPT)
-        self._before: NodeCounters | None = None
+        self._before: _Moment | None = None
         self._spans: list[_Span] = []
         self._usual_network = 0.0
+        self._usual_rate = 0.0
         self.conditions: NodeConditions | None = None
 
     async def watch(self, watching: Watching) -> None:
-        """What tells of the node from now on."""
+        """What tells of the node from now on, when nothing has been sent yet."""
         self._watching = watching
+        rates = self._store.rates(self._target.node, self._target.tenant, "probe")
+        self._usual_rate = rates.qps if rates is not None else 0.0
         with contextlib.suppress(LoadError):  # `trouble` says why
             self.conditions = await watching.start()
 
@@ -88,15 +114,32 @@ class Server:
 
     # --- around a trial
 
-    async def begin(self) -> None:
+    async def begin(self, now: float) -> None:
         """A trial is about to begin."""
         if not self._spans:
             self._usual_network = self._network()
-        self._before = await self._sample()
+        counted = await self._count()  # first: NSD forks its servers anew for it, whose CPU is told from then on
+        self._before = _Moment(await self._sample(), counted, baseline_of(self._store, self._target, now))
 
-    async def ended(self, trial: Trial) -> None:
-        """A trial is over."""
-        self._spans.append(_Span(trial, self._before, await self._sample()))
+    async def ended(self, trial: Trial, now: float) -> None:
+        """A trial is over, which had begun."""
+        assert self._before is not None  # noqa: S101 - `begin` was called
+        sample = await self._sample()
+        after = _Moment(sample, await self._count(), baseline_of(self._store, self._target, now))
+        self._spans.append(_Span(trial, self._before, after))
+
+    async def _count(self) -> Counted | None:
+        """The name server's own counters as they stand now; None where it doesn't tell, or not in time."""
+        if self._look is None:
+            return None
+        before = self._counted()
+        await self._look()
+        counted = self._counted()
+        return counted if counted is not None and (before is None or counted.moment != before.moment) else None
+
+    def _counted(self) -> Counted | None:
+        rates = self._store.rates(self._target.node, self._target.tenant, "probe")
+        return rates.counted if rates is not None else None
 
     async def _sample(self) -> NodeCounters | None:
         if self._watching is None:
@@ -112,16 +155,16 @@ class Server:
     def idle(self) -> float | None:
         """Share of the node's CPU time that nobody used in the last seconds."""
         first, last = self._recent()
-        spent = _spent(first, last, lambda core: core.total)
-        left = _spent(first, last, lambda core: core.idle)
+        spent = cpu_spent(first, last, lambda core: core.total)
+        left = cpu_spent(first, last, lambda core: core.idle)
         return left / spent if left is not None and spent else None
 
     @property
     def taken(self) -> float | None:
         """Share of it that went in the same time to the instance under test, and to the network more than before there was load."""
         first, last = self._recent()
-        spent = _spent(first, last, lambda core: core.total)
-        network = _spent(first, last, lambda core: core.softirq)
+        spent = cpu_spent(first, last, lambda core: core.total)
+        network = cpu_spent(first, last, lambda core: core.softirq)
         if first is None or last is None or network is None or not spent:
             return None
         before, after = (s.instances.get(self._target.tenant) for s in (first, last))
@@ -134,7 +177,7 @@ class Server:
         if len(self._samples) < 2:
             return 0.0
         first, last = self._samples[0], self._samples[-1]
-        network, spent = (_spent(first, last, what) for what in (lambda core: core.softirq, lambda core: core.total))
+        network, spent = (cpu_spent(first, last, what) for what in (lambda core: core.softirq, lambda core: core.total))
         return network / spent if network is not None and spent else 0.0
 
     def _recent(self) -> tuple[NodeCounters, NodeCounters] | tuple[None, None]:
@@ -163,7 +206,7 @@ class Server:
                     share=sum(identities[n] for n in own) / answers if is_target and answers else None,
                     served=rates.qps if rates is not None else None,
                     busy=second.cpu,
-                    throttled=_throttled(self._pair(spec.tenant)),
+                    throttled=throttled_share(self._pair(spec.tenant)),
                     drops=second.rcvbuf_err,
                     bgp=f"{up}/{len(sessions)} up",
                     is_target=is_target,
@@ -171,13 +214,16 @@ class Server:
             )
         return tuple(rows)
 
-    def seconds(self, now: float) -> dict[str, InstanceSecond]:
-        """What each instance of the node did in the last second."""
+    def seconds(self, now: float, identities: Mapping[str, int] | None = None) -> dict[str, InstanceSecond]:
+        """What each instance of the node did in the last second; `identities` are the NSIDs that answered in it."""
         told = {}
         for spec in self._store.inventory.node(self._target.node).instances:
             rates = self._store.qps(self._target.node, spec.tenant, now)
             second = self._second(spec.tenant)
             told[spec.tenant] = msgspec.structs.replace(second, served=round(rates.qps) if rates is not None else None)
+        own = self._target.tenant
+        if own in told:
+            told[own] = msgspec.structs.replace(told[own], share=self._share(identities or {}))
         return told
 
     def _pair(self, tenant: str) -> tuple[InstanceCounters, InstanceCounters, float] | None:
@@ -196,10 +242,10 @@ class Server:
             return InstanceSecond()
         before, after, seconds = pair
         cpu = (after.cpu - before.cpu) / seconds if before.cpu is not None and after.cpu is not None else None
-        drops = _difference(_drops(before), _drops(after))
+        drops = difference(drops_of(before), drops_of(after))
         return InstanceSecond(
             cpu=cpu,
-            throttled=_difference(_held_back(before), _held_back(after)),
+            throttled=difference(held_back(before), held_back(after)),
             rcvbuf_err=round(drops / seconds) if drops is not None else None,
         )
 
@@ -207,8 +253,10 @@ class Server:
 
     def limit(self, answer: Answer) -> Limit | None:
         """What limited the result; None where nothing was limited, or nothing can be said."""
-        if answer.ending in (Ending.ABORTED, Ending.NOTHING_ANSWERS) or not self._spans:
+        if not self._spans or answer.ending is Ending.NOTHING_ANSWERS:
             return None
+        if answer.ending is Ending.ABORTED:  # it says nothing of its target, but perhaps why
+            return catchment([self._watched(self._spans[-1])])
         span = self._telling(answer)
         if span is None:
             return None
@@ -234,11 +282,15 @@ class Server:
         tenant = self._target.tenant
         # Readings surround priming and the last answers' way: what was used then was used while there was load.
         order = span.trial.order
-        between = span.after.clock - span.before.clock if span.before and span.after else 0.0
+        first, last = span.before.counters, span.after.counters
+        between = last.clock - first.clock if first and last else 0.0
         seconds = min(between, order.prime_seconds + order.seconds)
-        before, after = _reading(span.before, tenant), _reading(span.after, tenant)
+        before, after = (reading_of(m.counters, m.counted, tenant) for m in (span.before, span.after))
+        if span.before.counted and span.after.counted and before.served is not None and after.served is not None:
+            others = self._usual_rate * (span.after.counted.moment - span.before.counted.moment)
+            after = msgspec.structs.replace(after, served=max(before.served, after.served - round(others)))
         workers = conditions.workers if conditions is not None else None
-        before, after = _busiest(before, after, workers or 1)
+        before, after = busiest(before, after, workers or 1)
         if self._protocol is not Transport.UDP:  # UDP's counters tell nothing of these queries
             before, after = (msgspec.structs.replace(r, datagrams=None, receive_errors=None) for r in (before, after))
         return Watched(
@@ -246,8 +298,16 @@ class Server:
             before=before,
             after=after,
             seconds=seconds,
-            rate_limit=_number_in(conditions.rrl) if conditions is not None else None,
+            rate_limit=number_in(conditions.rrl) if conditions is not None else None,
+            has_moved=bool(next(moves(self._target, span.before.baseline, span.after.baseline), "")),
+            share=self._share(span.trial.counts.identities),
         )
+
+    def _share(self, told: Mapping[str, int]) -> float | None:
+        """Of the answers that told an NSID, those that came from the target; None where none did."""
+        if not (whole := sum(told.values())):
+            return None
+        return 1 - sum(told[name] for name in told if strangers(self._store, self._target, [name])) / whole
 
     @property
     def _instance_conditions(self) -> InstanceConditions | None:
@@ -259,112 +319,21 @@ class Server:
         if len(self._samples) < 2:
             return None
         first, last = self._samples[0], self._samples[-1]
-        spent = _spent(first, last, lambda core: core.total)
-        stolen = _spent(first, last, lambda core: core.steal)
+        spent = cpu_spent(first, last, lambda core: core.total)
+        stolen = cpu_spent(first, last, lambda core: core.steal)
         return HostNoise(steal=stolen / spent if stolen is not None and spent else None, loadavg=last.host.load1)
 
     def cpu_per_million(self) -> float | None:
         """CPU seconds of the name server for a million queries, over all sound trials; None if it isn't known."""
         cpu = sent = 0.0
         for span in self._spans:
-            if span.before is None or span.after is None or span.trial.void:
+            first, last = span.before.counters, span.after.counters
+            if first is None or last is None or span.trial.void:
                 continue
-            before = span.before.instances.get(self._target.tenant)
-            after = span.after.instances.get(self._target.tenant)
+            before, after = (s.instances.get(self._target.tenant) for s in (first, last))
             if before is None or after is None or before.cpu is None or after.cpu is None or before.pid != after.pid:
                 continue
             order = span.trial.order
             cpu += after.cpu - before.cpu
             sent += span.trial.counts.sent + order.prime_rate * order.prime_seconds
         return cpu / sent * 1e6 if sent and cpu else None
-
-
-# --- counters
-
-
-def _spent(first: NodeCounters | None, last: NodeCounters | None, what: Callable[[Core], float]) -> float | None:
-    """CPU seconds of one sort between two samples, of all cores; None if it isn't known."""
-    before, after = (s.host.cores if s is not None else None for s in (first, last))
-    if not before or not after or len(before) != len(after):
-        return None
-    return sum(what(b) - what(a) for a, b in zip(before, after, strict=True))
-
-
-def _reading(sample: NodeCounters | None, tenant: str) -> Reading:
-    counters = sample.instances.get(tenant) if sample is not None else None
-    if sample is None or counters is None:
-        return Reading()
-    udps = [u for u in (counters.udp, counters.udp6) if u is not None]
-    held = counters.throttling
-    interfaces = sample.host.interfaces
-    return Reading(
-        cpu=_by_task(counters.tasks, lambda task: task.cpu),
-        waited=_by_task(counters.tasks, lambda task: task.waited),
-        periods=held.periods if held is not None else None,
-        throttled=held.throttled if held is not None else None,
-        datagrams=sum(u.in_datagrams for u in udps) if udps else None,
-        receive_errors=sum(u.receive_buffer_errors for u in udps) if udps else None,
-        socket_drops={f"{s.address} {s.port} {s.inode}": s.drops for s in counters.sockets}
-        if counters.sockets is not None
-        else None,
-        softnet_drops=sample.host.softnet.dropped if sample.host.softnet is not None else None,
-        nic_drops=sum(i.dropped for i in interfaces.values()) if interfaces is not None else None,
-    )
-
-
-def _by_task(tasks: Sequence[Task] | None, value: Callable[[Task], float | None]) -> dict[str, float] | None:
-    """Seconds by task. A name that is one task's alone says which it is: processes are forked anew under it."""
-    if tasks is None:
-        return None
-    names = Counter(task.name for task in tasks)
-    known = {
-        task.name if names[task.name] == 1 else f"{task.name}/{task.id}": seconds
-        for task in tasks
-        if (seconds := value(task)) is not None
-    }
-    return known or None
-
-
-def _busiest(before: Reading, after: Reading, workers: int) -> tuple[Reading, Reading]:
-    """Only the tasks that answer queries: of a name server's, those that did most. The others (transfers, control) idle by nature."""
-    if before.cpu is None or after.cpu is None:
-        return before, after
-    used = {task: cpu - before.cpu[task] for task, cpu in after.cpu.items() if task in before.cpu}
-    kept = sorted(used, key=lambda task: used[task], reverse=True)[:workers]
-    return _only(before, kept), _only(after, kept)
-
-
-def _only(reading: Reading, tasks: Sequence[str]) -> Reading:
-    cpu, waited = (
-        {task: seconds[task] for task in tasks if task in seconds} if seconds is not None else None
-        for seconds in (reading.cpu, reading.waited)
-    )
-    return msgspec.structs.replace(reading, cpu=cpu, waited=waited)
-
-
-def _drops(counters: InstanceCounters) -> int | None:
-    return sum(s.drops for s in counters.sockets) if counters.sockets is not None else None
-
-
-def _held_back(counters: InstanceCounters) -> int | None:
-    return counters.throttling.throttled if counters.throttling is not None else None
-
-
-def _difference(before: int | None, after: int | None) -> int | None:
-    return after - before if before is not None and after is not None and after >= before else None
-
-
-def _throttled(pair: tuple[InstanceCounters, InstanceCounters, float] | None) -> float | None:
-    """Share of the CPU periods in which it was held back."""
-    if pair is None or pair[0].throttling is None or pair[1].throttling is None:
-        return None
-    periods = pair[1].throttling.periods - pair[0].throttling.periods
-    return (pair[1].throttling.throttled - pair[0].throttling.throttled) / periods if periods > 0 else 0.0
-
-
-def _number_in(words: str | None) -> int | None:
-    """The rate in a rate limit's words: 0 where they say that there is none, None where it isn't known."""
-    if words is None:
-        return None
-    found = re.search(r"\d+", words)
-    return int(found.group()) if found else 0

@@ -35,6 +35,7 @@ from anyconsole.actions.load.request import (
     engine_of,
     flows_of,
     generators_of,
+    request_of,
     targets_of,
     zone_of,
 )  # fmt: skip
@@ -69,6 +70,8 @@ __all__ = ["LoadTesting", "course_of", "goal_of"]
 
 TICK_SECONDS: Final = 0.2
 GUARD_EVERY: Final = 1.0
+COUNT_DEADLINE: Final = 2.0
+"""Seconds that a look at what the name server counts may take; later it isn't known."""
 OBEY_TURNS: Final = 3
 """Looks after which a generator that goes on in spite of a stop is cut off."""
 _OF_RATE: Final = ("caps", "production")
@@ -177,7 +180,7 @@ class LoadTesting:
         self._test = _Test(
             self._store,
             self._plan,
-            self._request,
+            request_of(self._plan, step),
             target,
             self._hands,
             self._on_view,
@@ -215,7 +218,7 @@ class _Test:
         self._generators: Generators | None = None
         self._course: Course | None = None
         self._goal = goal_of(store, request, target)
-        self._server = Server(store, target, self._goal.loss, self._goal.p99_guard, request.protocol)
+        self._server = Server(store, target, self._goal.loss, self._goal.p99_guard, request.protocol, self._look)
         self._tripped = ""
         self._is_adjusting = False
         self._trial: asyncio.Task[Trial] | None = None
@@ -241,8 +244,11 @@ class _Test:
         self._engine = ENGINES[engine_of(store, request)]
         self._live = Live(view, rows, self._second, self._engine.untold)
 
+    async def _look(self) -> None:
+        await self._hands.look({self._target.node}, COUNT_DEADLINE)
+
     def _second(self, at: float, counts: Counts) -> None:
-        self._seconds.append((at, counts, self._server.seconds(self._clock())))
+        self._seconds.append((at, counts, self._server.seconds(self._clock(), counts.identities)))
 
     def _show(self, **fields: object) -> None:
         self._live.set(**fields)
@@ -370,7 +376,7 @@ class _Test:
 
     async def _guarded(self, running: Generators, order: Order, before: load_guards.Baseline, file: RunFile) -> Trial:
         """One trial, with a look every second at what must stop it."""
-        await self._server.begin()
+        await self._server.begin(self._clock())
         if isinstance(self._course, FixedRate):  # it may have been changed meanwhile
             order = msgspec.structs.replace(order, rate=self._course.progress.rate)
         trial = self._trial = asyncio.create_task(running.trial(order), name="load trial")
@@ -406,7 +412,7 @@ class _Test:
         finally:
             self._trial = None
         ended = trial.result()
-        await self._server.ended(_lean(ended))
+        await self._server.ended(_lean(ended), self._clock())
         return ended.voided(self._tripped) if self._tripped else judged(ended, self._goal)
 
     def _heard(self, generator: str, told: Told) -> None:

@@ -23,6 +23,7 @@ _PACKAGES = ("anyconsole", "anyconsole.drivers", "anyconsole.drivers.probe")
 MODULES = (
     "parse_error", "ask", "framing", "quantise", "process", "instance_rows", "export_verdict", "speaker_rows", "drain_lists",
     "dns_exchange", "host", "bird_reply", "bird", "looking_glass", "frr_reply", "frr", "gobgp", "nsd", "knot", "bind",
+    "covering", "bird_covering", "frr_covering", "gobgp_covering",
     "probe.row_keys", "probe.transport", "probe.collect", "probe.main",
 )  # fmt: skip
 """Modules of `anyconsole.drivers` that travel, each after those it imports. Standard library only, Python >= 3.7 (tests see to both)."""

@@ -34,6 +34,7 @@ def sections(config: dict[str, Any]) -> list[Section]:
     if config["host"]:
         found.append(_section("host", "anyconsole.drivers.host", config["host"], half))
     found += [_section(s["section"], s["module"], s, half) for s in config["speakers"]]
+    found += [_section(c["section"], c["module"], c, half) for c in config["covering"]]
     found += [_section(i["section"], i["module"], i, half) for i in config["instances"]]
     if config["dns"]["questions"]:
         dns = _section("dns", "anyconsole.drivers.dns_exchange", config["dns"], half)

@@ -6,10 +6,11 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-from anyconsole.drivers import looking_glass
+from anyconsole.drivers import bird, bird_covering, covering, frr, frr_covering, gobgp, gobgp_covering, looking_glass
 from anyconsole.drivers.dnswire import soa_query
 from anyconsole.drivers.plugins import name_server, speaker
 from anyconsole.drivers.speaker_rows import announcements_of
+from anyconsole.model.facts import COVERING_EVERY, covering_section
 from anyconsole.model.inventory import (
     Generator,
     Host,
@@ -29,11 +30,15 @@ __all__ = [
     "probe_config",
     "row_count",
     "section_names",
+    "unprobed",
     "vantage_config",
 ]
 
 _MIN_DNS_PERIOD = 1.5
 """Seconds. With a primary zone's serial asked for every 3 s beside it, an address is asked at most once a second from its node."""
+
+
+_COVERING = {bird.DAEMON: bird_covering, frr.DAEMON: frr_covering, gobgp.DAEMON: gobgp_covering}
 
 
 def host_config(inventory: Inventory, host: Host) -> dict[str, Any]:
@@ -49,6 +54,12 @@ def host_config(inventory: Inventory, host: Host) -> dict[str, Any]:
             return generator_config(inventory, host)
 
 
+def unprobed(config: dict[str, Any]) -> dict[str, Any]:
+    """The same for where the probe can't run: there each of its many look-ups of what covers an address would go to the node and back."""
+    why = "its node runs no probe, which alone looks that up"
+    return config | {"covering": [c | {"module": covering.__name__, "why": why} for c in config["covering"]]}
+
+
 def probe_config(inventory: Inventory, node: NodeSpec) -> dict[str, Any]:
     """The configuration of the probe on `node`: its speakers, instances, service addresses and DNS questions.
 
@@ -59,6 +70,8 @@ def probe_config(inventory: Inventory, node: NodeSpec) -> dict[str, Any]:
     config = _base(inventory, node.name, [a for t in tenants for a in t.addresses], tenants)
     config["dns"]["period"] = max(_MIN_DNS_PERIOD, inventory.poll.dns)
     config["speakers"] = [_speaker(inventory, s, tenants) for s in node.speakers]
+    if inventory.load.targets:
+        config["covering"] = [_covering(inventory, s) for s in node.speakers]
     config["instances"] = [_instance(inventory, i) for i in node.instances]
     return config
 
@@ -91,7 +104,7 @@ def section_names(config: dict[str, Any]) -> frozenset[str]:
     """The sections a host is asked for."""
     if config["routes"]:
         return frozenset([config["routes"]["section"]])
-    parts = (config["host"], config["dns"], *config["speakers"], *config["instances"])
+    parts = (config["host"], config["dns"], *config["speakers"], *config["covering"], *config["instances"])
     return frozenset(part["section"] for part in parts)
 
 
@@ -100,6 +113,7 @@ def row_count(config: dict[str, Any]) -> int:
     if config["routes"]:
         return len(config["routes"]["prefixes"])
     speakers = sum(1 + len(s["sessions"]) + sum(1 for _ in announcements_of(s)) for s in config["speakers"])
+    speakers += sum(len(c["addresses"]) for c in config["covering"])
     return 1 + speakers + 2 * len(config["instances"]) + len(config["dns"]["questions"])
 
 
@@ -113,6 +127,7 @@ def _base(inventory: Inventory, name: str, addresses: list[str], asked: Iterable
         "key_every": 50 + spread % 21,
         "host": {"section": "host", "addresses": addresses},
         "speakers": [],
+        "covering": [],
         "instances": [],
         "routes": None,
         "dns": {"section": "dns", "period": max(1.0, inventory.poll.dns), "questions": _questions(asked)},
@@ -155,6 +170,20 @@ def _speaker(inventory: Inventory, spec: SpeakerSpec, tenants: Iterable[Tenant])
         "drain_file": spec.drain_file,
         "sessions": sessions,
         "tenants": [{"name": t.name, "number": t.number, "prefixes": list(t.prefixes)} for t in tenants],
+    }
+
+
+def _covering(inventory: Inventory, spec: SpeakerSpec) -> dict[str, Any]:
+    """What tells which routes of a speaker cover addresses that may be load tested. `why` is for where nobody can ask it."""
+    driver = _COVERING.get(speaker(spec.kind).DAEMON, covering)
+    return {
+        "section": covering_section(spec.name),
+        "speaker": spec.name,
+        "module": driver.__name__,
+        "socket": spec.socket,
+        "addresses": list(dict.fromkeys(a for target in inventory.load.targets for a in target.addresses)),
+        "every": COVERING_EVERY,
+        "why": f"nobody knows how to ask {spec.kind}",
     }
 
 

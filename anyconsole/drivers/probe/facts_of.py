@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import msgspec
 
@@ -11,6 +11,7 @@ from anyconsole.drivers.dnswire import parse_answer
 from anyconsole.drivers.parse_error import ParseError, printable
 from anyconsole.model.facts import (
     Answer,
+    Covering,
     Export,
     HostHealth,
     InstanceStatus,
@@ -24,12 +25,10 @@ from anyconsole.model.facts import (
 __all__ = ["MAX_ITEMS", "MAX_TEXT", "NodeFact", "RowError", "fact_of"]
 
 NodeFact: TypeAlias = (
-    HostHealth | SpeakerStatus | SessionStatus | Export | InstanceStatus | QueryRates | Answer | PeerRoute
+    HostHealth | SpeakerStatus | SessionStatus | Export | Covering | InstanceStatus | QueryRates | Answer | PeerRoute
 )
 
-_KINDS: dict[str, type[NodeFact]] = {
-    k.kind: k for k in (HostHealth, SpeakerStatus, SessionStatus, Export, InstanceStatus, QueryRates, Answer, PeerRoute)
-}
+_KINDS: dict[str, type[NodeFact]] = {k.kind: k for k in get_args(NodeFact)}
 _FIELDS = {kind: frozenset(cls.__struct_fields__) - {"node", "at"} for kind, cls in _KINDS.items()}
 
 MAX_TEXT = 500

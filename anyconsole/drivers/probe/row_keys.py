@@ -16,6 +16,7 @@ KEY_FIELDS = {
     "export": ("speaker", "session", "prefix"),
     "instance": ("tenant",),
     "rates": ("tenant", "source"),
+    "covering": ("speaker", "address"),
     "answer": ("address", "zone"),
     "peer_route": ("prefix",),
 }

@@ -13,6 +13,7 @@ import asyncssh
 from anyconsole.drivers.ask import FRESH, Ask, CollectError, Reply, Row, Run
 from anyconsole.drivers.parse_error import ParseError
 from anyconsole.drivers.probe.collect import Section, sections
+from anyconsole.drivers.probe.config import unprobed
 from anyconsole.drivers.probe.facts_of import RowError
 from anyconsole.drivers.probe.stream import FactTracker, Update
 from anyconsole.drivers.ssh.fault import Fault, Lost, SshError, plain
@@ -48,7 +49,7 @@ class PollFeed:
         self._transport = NodeTransport(connection)
         self._tracker = tracker
         self._period = max(PERIOD, 1.0 / float(config["hz"]))
-        self._sections = sections(config)
+        self._sections = sections(unprobed(config))
         self._states: dict[str, dict[str, Any]] = {section.name: {} for section in self._sections}
         self._heard: dict[str, list[tuple[Ask, Reply]]] = {}
         self._clock_offset = 0.0
