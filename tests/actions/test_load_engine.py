@@ -13,12 +13,12 @@ from anyconsole.actions.load.answer import Ending, Progress
 from anyconsole.actions.load.courses import Ramp
 from anyconsole.actions.load.engines import ENGINES
 from anyconsole.actions.load.files import RunFile, new_id, read_run
+from anyconsole.actions.load.goal import course_of, goal_of
 from anyconsole.actions.load.header import header_of
 from anyconsole.actions.load.live import Live
 from anyconsole.actions.load.request import LoadRequest, Purpose, make_plan, seconds_of
 from anyconsole.actions.load.rig import setups_of
 from anyconsole.actions.load.search import Search
-from anyconsole.actions.load.testing import course_of, goal_of
 from anyconsole.actions.plan import Plan
 from anyconsole.drivers.load.query_set import QuerySet
 from anyconsole.errors import AnyconsoleError

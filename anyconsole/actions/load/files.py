@@ -120,11 +120,12 @@ class RunFile:
             raise
         return self
 
-    def event(self, msg: str, msg_type: str = "note", *, who: str = "", rate: float | None = None) -> None:
-        """Something happened now. Raises LoadError."""
-        self._put(
-            Event(runid=self.id, msg=msg, msg_type=msg_type, x=EventDetails(at=self._clock(), who=who, rate=rate))
-        )
+    def event(
+        self, msg: str, msg_type: str = "note", *, who: str = "", rate: float | None = None, at: float | None = None
+    ) -> None:
+        """Something happened, at `at` (epoch seconds) or now. Raises LoadError."""
+        details = EventDetails(at=self._clock() if at is None else at, who=who, rate=rate)
+        self._put(Event(runid=self.id, msg=msg, msg_type=msg_type, x=details))
 
     def periodic(
         self,

@@ -169,7 +169,7 @@ class EventDetails(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="event"):
-    """Something that happened. `msg_type` is start, phase, vote, guard, abort, stop or note."""
+    """Something that happened. `msg_type` is start, phase, rate, guard, stop, abort or note."""
 
     runid: str
     msg: str

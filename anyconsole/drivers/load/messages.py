@@ -140,13 +140,15 @@ class Second(_Event, frozen=True, kw_only=True, tag="second"):
 class TrialEnd(_Event, frozen=True, kw_only=True, tag="trial"):
     """A trial is over. `counts` are what came after its second had been told; `stopped` is "", "stop" or "heartbeat".
 
-    `unsendable` is what the system said when a query couldn't be sent, "" otherwise. A `whole` trial has no seconds that could be told
-    apart: all its counts are here. `void` is why it says nothing about the target, "" if the counts are to tell.
+    `elapsed` is all the time that it took, `ran` the seconds of it that count: fewer than were ordered if it was stopped. `unsendable`
+    is what the system said when a query couldn't be sent, "" otherwise. A `whole` trial has no seconds that could be told apart: all its
+    counts are here. `void` is why it says nothing about the target, "" if the counts are to tell.
     """
 
     trial: _Number
     cpu: _Seconds
     elapsed: _Seconds
+    ran: _Seconds
     processes: Annotated[int, msgspec.Meta(ge=1, le=4096)]
     stopped: _Text = ""
     unsendable: _Text = ""
