@@ -134,11 +134,10 @@ class RunFile:
         instances: Mapping[str, InstanceSecond] | None = None,
         *,
         seconds: float = 1.0,
-        gen_cpu: float | None = None,
     ) -> None:
         """A second that began at `since` (epoch seconds), and what each instance did in it. Raises LoadError."""
         untold = self._untold
-        self._put(periodic_of(self.id, since, counts, instances or {}, seconds=seconds, gen_cpu=gen_cpu, untold=untold))
+        self._put(periodic_of(self.id, since, counts, instances or {}, seconds=seconds, untold=untold))
 
     def trial(self, trial: Trial, verdict: Verdict) -> None:
         """A trial that is over; it counts for the totals of the run. Raises LoadError."""

@@ -180,7 +180,7 @@ class TargetTest:
             # What can't run on a generator says so before anything is sent.
             running = None if self._engine.seconds else await self._prepare(stack, queries)
             self._show(state=LoadState.PROVING, words="200 queries prove where packets go")
-            proof = await prove(self._hands, self._store, self._request, self._target, queries)
+            proof, hosts_said = await prove(self._hands, self._store, self._request, self._target, queries)
             limits = await self._limits()
             running = running or await self._prepare(stack, queries)
             header = header_of(
@@ -194,6 +194,7 @@ class TargetTest:
                 queries=queries,
                 conditions=self._server.conditions,
                 proof=proof,
+                hosts=hosts_said,
                 limits=limits,
                 engines=running.engines,
                 now=self._clock(),
@@ -278,7 +279,7 @@ class TargetTest:
             order = msgspec.structs.replace(order, rate=self._course.rate)
         self._live.begin(order, self._clock())
         self._show()
-        trial = self._trial = asyncio.create_task(running.trial(order), name="load trial")
+        trial = self._trial = running.begin(order)
         turns_to_obey = OBEY_TURNS
         try:
             while not (await asyncio.wait((trial,), timeout=GUARD_EVERY))[0]:
@@ -324,7 +325,7 @@ class TargetTest:
         done, _ = await asyncio.wait((trial,), timeout=self._store.inventory.load.timeout + LAST_WORDS)
         if not done:
             trial.cancel()
-        elif trial.exception() is None:
+        elif trial.exception() is None and trial.result().counts.sent:
             ended = trial.result().voided(self._tripped or BY_HAND)
             self._cut = _lean(ended)
             await record.trial(ended, Verdict.VOID)

@@ -768,7 +768,17 @@ class Agent:
     def run(self) -> None:
         """Until there is no more input, or nobody who sends it."""
         cores = len(os.sched_getaffinity(0))
-        self._tell({"ev": "hello", "agent": VERSION, "python": platform.python_version(), "cores": cores})
+        python, kernel = platform.python_version(), platform.release()
+        self._tell(
+            {
+                "ev": "hello",
+                "agent": VERSION,
+                "python": python,
+                "cores": cores,
+                "kernel": kernel,
+                "cpu_model": cpu_model(),
+            }
+        )
         while not (self._quit and not self._out):
             for fd, events in self._poller.poll(1.0):
                 if fd == 1:
@@ -927,6 +937,15 @@ class Agent:
                 self._poller.register(1, select.EPOLLOUT)
             else:
                 self._poller.unregister(1)
+
+
+def cpu_model() -> str:
+    """The CPU's name; "" where /proc/cpuinfo doesn't tell it."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:  # noqa: PTH123
+        for line in file:
+            if line.startswith(("model name", "cpu model")):
+                return line.partition(":")[2].strip()[:100]
+    return ""
 
 
 def own_cpu() -> float:

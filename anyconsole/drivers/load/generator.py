@@ -101,6 +101,7 @@ class Generator:
         self._answer: asyncio.Future[Hello | Ready | TrialEnd] | None = None
         self._error: LoadError | None = None
         self._has_spoken = False
+        self._is_halted = False
         self._reader: asyncio.Task[None] | None = None
         self._heart: asyncio.Task[None] | None = None
 
@@ -127,13 +128,19 @@ class Generator:
         arguments = {**msgspec.to_builtins(self.setup), "queries": self._queries}
         return await self._ask(command("prepare", **arguments), Ready, START_DEADLINE, "prepare")
 
+    def make_ready(self) -> None:
+        """A trial is about to begin: from now on `halt` is meant for it."""
+        self._is_halted = False
+
     async def trial(self, order: Order) -> _Done:
-        """Carry out an order. Whatever ends the wait for it early, the agent is told to stop.
+        """Carry out an order, unless it was halted meanwhile. Whatever ends the wait for it early, the agent is told to stop.
 
         Raises:
             LoadError: It refused, was lost, or said nothing for `SILENCE`.
         """
         self._number += 1
+        if self._is_halted:
+            return _Done((), TrialEnd.unbegun(self._number))
         self._seconds, self._most_seconds = [], math.ceil(order.seconds)
         arguments = {k: v for k, v in msgspec.to_builtins(order).items() if k != "phase"}
         deadline = order.prime_seconds + order.seconds + self.setup.timeout + GRACE
@@ -148,7 +155,8 @@ class Generator:
         return _Done(tuple(self._seconds), end)
 
     def halt(self) -> None:
-        """Stop the running trial, without waiting; it ends as usual, with what there is."""
+        """Stop the trial that runs, or is about to, without waiting; it ends as usual, with what there is."""
+        self._is_halted = True
         self._channel.write(command("stop"))
 
     async def stop(self) -> None:
@@ -274,9 +282,20 @@ class Generators:
         return tuple(g.name for g in self._generators if g.is_alive)
 
     @property
+    def hellos(self) -> dict[str, Hello]:
+        """What each said of itself and its host."""
+        return {g.name: g.hello for g in self._generators if g.hello is not None}
+
+    @property
     def engines(self) -> tuple[str, ...]:
         """Programs that make their queries, with versions, each once; "" is our own agent."""
-        return tuple(sorted({g.hello.engine for g in self._generators if g.hello is not None}))
+        return tuple(sorted({hello.engine for hello in self.hellos.values()}))
+
+    def begin(self, order: Order) -> asyncio.Task[Trial]:
+        """As `trial`, which from now on can be halted: also one that has not begun when `halt` is called."""
+        for generator in self._generators:
+            generator.make_ready()
+        return asyncio.create_task(self._carry_out(order), name="load trial")
 
     async def trial(self, order: Order) -> Trial:
         """Carry out an order together.
@@ -287,6 +306,9 @@ class Generators:
         Raises:
             LoadError: One of them isn't there any more, or all refused.
         """
+        return await self.begin(order)
+
+    async def _carry_out(self, order: Order) -> Trial:
         if gone := [g for g in self._generators if not g.is_alive]:
             raise gone[0].error or LoadError(f"load generator {gone[0].name} isn't there any more")
         began_at = time.time()
@@ -330,7 +352,7 @@ class Generators:
         )
 
     def halt(self) -> None:
-        """Stop the running trial on all of them, without waiting."""
+        """Stop the trial that runs, or is about to, on all of them, without waiting."""
         for generator in self._generators:
             generator.halt()
 

@@ -224,6 +224,16 @@ async def test_a_stall_of_our_own_is_not_taken_for_a_generators_silence(monkeypa
         assert (await task).void == ""
 
 
+async def test_a_trial_that_is_stopped_before_it_began_never_begins() -> None:
+    channel = Script(trial=[second(0), second(1), end()])
+    async with Generators([Generator("gen1", channel, SETUP, "a.test A")]) as generators:
+        task = generators.begin(ORDER)
+        generators.halt()
+        trial = await task
+        assert "trial" not in channel.heard
+        assert (trial.is_halted, trial.counts.sent, trial.order.seconds) == (True, 0, 0)
+
+
 async def test_a_trial_that_was_stopped_is_as_long_as_it_ran() -> None:
     halted = Script(trial=[second(0), second(1)], stop=[end(stopped="stop")])
     async with Generators([Generator("gen1", halted, SETUP, "a.test A")]) as generators:
