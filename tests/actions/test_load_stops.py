@@ -27,16 +27,16 @@ from tests.actions.load_targets import store_with, target
 from tests.fleet import NOW
 
 GENERATORS = ("gen1", "gen2", "gen3")
-SECONDS, RATE = 60, 300.0
+SECONDS, RATE = 500, 300.0
 
 
 class Bench:
-    """A fixed run of a minute from three generators, as the engine makes it."""
+    """A fixed run of some minutes from three generators, as the engine makes it."""
 
     def __init__(self, store: FleetStore, queries: Path) -> None:
         self.hosts, self.store = LoadHosts(), store
-        began = time.monotonic()
-        self.changes = Changes(store, self.hosts, lambda _: "", lambda: None, lambda: NOW + time.monotonic() - began)
+        # A clock that stands still: what is known of the fleet stays fresh.
+        self.changes = Changes(store, self.hosts, lambda _: "", lambda: None, lambda: NOW)
         self.changes.arm(600)
         self._queries = queries
         self.run_id = ""
@@ -65,7 +65,7 @@ class Bench:
 
     async def until(self, is_so: Callable[[], bool]) -> None:
         """Wait for it."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not is_so():
                 assert self.run_id not in self.changes._runners or self.changes.is_running, self.changes.runner(
                     self.run_id
@@ -78,7 +78,7 @@ class Bench:
 
     async def end(self) -> Run:
         """The run as it ended."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             return await self.changes.wait(self.run_id)
 
     @property
@@ -136,7 +136,7 @@ async def test_what_was_measured_until_the_stop_key_is_on_the_sheet(bench: Bench
     record = bench.record
     (trial,) = record.trials
     assert (trial.verdict, trial.why) == ("void", "stopped by the operator")
-    assert 4 < trial.dur < 20, "the seconds that it ran, not those that were planned"
+    assert 4 < trial.dur < SECONDS / 2, "the seconds that it ran, not those that were planned"
     assert trial.sent / trial.dur == pytest.approx(RATE, rel=0.02)
     assert record.summary is not None
     assert record.summary.queries == trial.sent == bench.sent
@@ -164,17 +164,18 @@ async def test_another_rate_is_a_trial_of_its_own_and_the_journal_says_so_first(
         bench.changes.runner(bench.run_id).run.operator.user,
     )
     await bench.until(lambda: all(agent.orders[-1]["rate"] == pytest.approx(60.5) for agent in agents))
-    run = await bench.end()
-    assert run.outcome == "done", run.words
+    await bench.seconds(3)
+    bench.changes.cancel_all()
+    await bench.end()
     record = bench.record
-    assert sum(trial.dur for trial in record.trials) == pytest.approx(SECONDS, abs=1)
-    first, last = record.trials[0], record.trials[-1]
-    assert 9 < first.dur < 30
-    for trial in (first, last):
+    *done, last = record.trials
+    assert done[0].dur > 9
+    for trial in (done[0], last):
         assert trial.sent / trial.dur == pytest.approx(trial.rate, rel=0.02)
-        assert trial.verdict == "ok"
-    assert last.rate == pytest.approx(181.5)
-    assert record.result.lower_qps == pytest.approx(181.5)
+    assert [trial.verdict for trial in record.trials] == [*["ok"] * len(done), "void"]
+    assert (done[0].rate, last.rate) == pytest.approx((RATE, 181.5))
+    left = SECONDS - sum(trial.dur for trial in done)
+    assert all(agent.orders[-1]["seconds"] == pytest.approx(left) for agent in agents), "what is left of the time"
     assert record.summary is not None
     assert record.summary.queries == bench.sent
     assert [rate for kind, rate in events(record) if kind == "rate"] == pytest.approx(rates)

@@ -96,7 +96,7 @@ class TargetTest:
         self._goal = goal_of(store, request, target)
         self._server = Server(store, target, self._goal.loss, self._goal.p99_guard, request.protocol)
         self._tripped = ""
-        self._is_adjusting = False
+        self._is_adjusting = self._is_ending = False
         self._trial: asyncio.Task[Trial] | None = None
         self._cut: Trial | None = None
         self._holds: tuple[Hold, ...] = ()
@@ -212,10 +212,7 @@ class TargetTest:
                 await asyncio.shield(running.stop())  # silence first, however they behave; then the record
                 assert self._course is not None  # noqa: S101 - it is made before the first order
                 answer = self._course.abort(self._tripped or str(error) or BY_HAND, self._cut)
-                if not self._tripped:
-                    record.note(
-                        answer.why, "abort" if str(error) else "stop", who="" if str(error) else self._request.operator
-                    )
+                self._note_end(record, answer.why, "abort" if str(error) else "stop")
                 await self._finish(record, answer)
                 if self._tripped and isinstance(error, LoadError):
                     raise LoadError(f"stopped: {self._tripped}") from error
@@ -285,7 +282,7 @@ class TargetTest:
             while not (await asyncio.wait((trial,), timeout=GUARD_EVERY))[0]:
                 if not self._tripped and (tripped := self._overrun() or self._trip(before)):
                     self._tripped = tripped
-                    record.note(tripped, "guard", rate=order.rate)
+                    self._note_end(record, tripped, "guard")
                 if self._tripped:
                     running.halt()
                     turns_to_obey -= 1
@@ -296,6 +293,7 @@ class TargetTest:
                 await record.flush()
         except asyncio.CancelledError:
             running.halt()
+            self._note_end(record, BY_HAND, "stop")
             await self._keep(trial, record)
             raise
         except AnyconsoleError:
@@ -307,6 +305,12 @@ class TargetTest:
         ended = trial.result()
         await self._server.ended(_lean(ended))
         return ended
+
+    def _note_end(self, record: Recording, why: str, kind: str) -> None:
+        """Note why it ends; the first reason is the one that counts."""
+        if not self._is_ending:
+            self._is_ending = True
+            record.note(why, kind, who=self._request.operator if kind == "stop" else "")
 
     def _trip(self, before: load_guards.Baseline) -> str:
         return load_guards.trip(

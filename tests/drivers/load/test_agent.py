@@ -95,11 +95,13 @@ async def flowing(wire: Wire) -> None:
 
 
 async def test_the_asked_rate_is_offered_whatever_is_lost_and_every_query_is_accounted_for(wire: Wire) -> None:
+    """The median of three seconds is within 1 %, and what any of them lacks its own skipped queries tell, which void it above 3 %."""
     async with running(wire, setup(wire)) as (generators, _, seen):
         for percent in (0, 5, 50, 100):
             wire.drop(percent)
-            on_schedule = False
-            for _attempt in range(ATTEMPTS):
+            on_schedule: list[bool] = []
+            while on_schedule.count(True) < 2:
+                assert on_schedule.count(False) < 2, f"{percent} % loss: not within 1 % of the rate in the median"
                 arrived, dropped = wire.counted(), wire.counted("dropped")
                 seen.clear()
                 trial = await generators.trial(order(5000))
@@ -113,14 +115,12 @@ async def test_the_asked_rate_is_offered_whatever_is_lost_and_every_query_is_acc
                 assert sum(c.sent for c in ticks) <= counts.sent
                 assert counts.loss == pytest.approx(percent / 100, abs=0.002)
                 assert set(counts.identities) == ({NSID} if percent < 100 else set())
-                on_schedule = abs(counts.sent - 5000) <= 50
-                if on_schedule:
-                    assert not trial.void
+                assert bool(trial.void) == (counts.skipped > 150), "3 %"
+                on_schedule.append(abs(counts.sent - 5000) <= 50)
+                if on_schedule[-1]:
                     assert sum(counts.identities.values()) == pytest.approx(50 * (1 - percent / 100), abs=6)
                     assert counts.rcodes.get(3, 0) == pytest.approx(500 * (1 - percent / 100), abs=30)
                     assert len(ticks) >= 4
-                    break
-            assert on_schedule, f"{percent} % loss: never within 1 % of the rate"
 
 
 async def test_a_run_up_is_sent_but_not_counted(wire: Wire) -> None:
