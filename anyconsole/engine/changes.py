@@ -17,7 +17,7 @@ import msgspec
 from anyconsole.actions import drain, drift
 from anyconsole.actions.draining import Draining
 from anyconsole.actions.guards import asked
-from anyconsole.actions.journal import Journal, journal_of
+from anyconsole.actions.journal import ChangeJournal, Journal, journal_of
 from anyconsole.actions.journal_record import OPEN, ChangeSummary, Estimates, JournalledChange, durations, summary
 from anyconsole.actions.journal_report import markdown
 from anyconsole.actions.judge import judge
@@ -30,7 +30,7 @@ from anyconsole.actions.load.testing import LoadTesting
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.actions.run import Operator, Run, RunState
 from anyconsole.actions.runner import Action, Hands, Runner, Standing
-from anyconsole.errors import AnyconsoleError
+from anyconsole.errors import AnyconsoleError, JournalError
 from anyconsole.model.facts import Capacity
 from anyconsole.model.load_view import LoadView
 from anyconsole.model.store import FleetStore
@@ -73,7 +73,8 @@ class Changes:
         self._tasks: dict[str, asyncio.Task[Run]] = {}
         self._armed_until = 0.0 if store.inventory.read_only else math.inf
         self._new_runs: dict[str, Run] = {}
-        self._load_tests: dict[str, LoadTesting] = {}
+        self._load_tests: dict[str, tuple[LoadTesting, ChangeJournal]] = {}
+        self._adjusting = asyncio.Lock()
         self._measured = asyncio.Event()
         self._self_tests = SelfTests(clock)
         self._new_loads: dict[tuple[str, str], LoadView] = {}
@@ -196,7 +197,7 @@ class Changes:
         action = self.action_of(plan, run.id)
         runner = Runner(run, action, self._hands, journal, self._changed, parallel=parallel, clock=self._clock)
         if isinstance(action, LoadTesting):
-            self._load_tests[run.id] = action
+            self._load_tests[run.id] = action, journal
         self._runners[run.id] = runner
         task = asyncio.create_task(runner.carry_out(), name=f"run {run.id}")
         self._tasks[run.id] = task
@@ -214,13 +215,29 @@ class Changes:
         self._new_loads[view.run, view.target] = view
         self._woken()
 
-    def adjust(self, run_id: str, factor: float) -> float:
-        """Change the rate of a fixed load test that runs; returns the new one. Raises AnyconsoleError."""
-        if run_id not in self._load_tests:
-            raise AnyconsoleError(f"there is no load test {run_id!r} running in this console")
+    async def adjust(self, run_id: str, factor: float) -> float:
+        """Change the rate of a fixed load test that runs; returns the new one, which is in the journal before it is asked.
+
+        Raises:
+            AnyconsoleError: There is no such test, or it may not be that fast.
+            JournalError: It isn't on the disk. Then it isn't made faster, but slower all the same.
+        """
         if factor > 1 and not self.armed_until:
             raise AnyconsoleError("read-only: a load test can be slowed down or stopped, but not made faster")
-        return self._load_tests[run_id].adjust(factor)
+        async with self._adjusting:
+            if run_id not in self._load_tests:
+                raise AnyconsoleError(f"there is no load test {run_id!r} running in this console")
+            test, journal = self._load_tests[run_id]
+            before, rate = test.adjusted(factor)
+            operator = Operator(user=getpass.getuser(), host=socket.gethostname())
+            try:
+                await asyncio.to_thread(journal.record, "adjusted", operator=operator, rate_before=before, rate=rate)
+            except JournalError:
+                if rate < before:
+                    test.adjust(rate)
+                raise
+            test.adjust(rate)
+        return rate
 
     async def follow_capacities(self, emit: Callable[[Sequence[Capacity]], None]) -> None:
         """Tell what this user's load tests have measured, now and after each of them."""

@@ -242,7 +242,7 @@ class FleetEngine:
                 self.changes.runner(args["run"]).cancel()
                 return ""
             case "adjust":
-                return str(self.changes.adjust(args["run"], float(args["factor"])))
+                return str(await self.changes.adjust(args["run"], float(args["factor"])))
             case "answer":
                 self.changes.runner(args["run"]).answer(int(args["question"]), args["answer"])
                 return ""

@@ -194,7 +194,8 @@ class Verdict(StrEnum):
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """An order that was carried out, on all generators together. `began_at` is epoch seconds; `seconds` are its counts one by one.
 
-    There are no `seconds` where the generator's engine can't tell them apart. `void` says why it is void, "" if it isn't.
+    There are no `seconds` where the generator's engine can't tell them apart. `void` says why it is void, "" if it isn't. One that
+    `is_halted` is void for nothing but that we stopped it; its order's `seconds` are those that it ran.
     """
 
     order: Order
@@ -203,16 +204,12 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     seconds: tuple[Counts, ...] = ()
     health: Mapping[str, Health] = {}
     void: str = ""
+    is_halted: bool = False
 
     @property
     def answered_rate(self) -> float:
         """Usable answers per second."""
-        return self.counts.good / self.order.seconds
-
-    @property
-    def sent_rate(self) -> float:
-        """Queries sent per second."""
-        return self.counts.sent / self.order.seconds
+        return self.counts.good / self.order.seconds if self.order.seconds else 0.0
 
     def verdict(self, loss: float) -> Verdict:
         """Against a loss ratio that may be reached but not exceeded."""
@@ -221,5 +218,9 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
         return Verdict.BAD if self.counts.loss > loss else Verdict.OK
 
     def voided(self, why: str) -> Self:
-        """The same trial, void; the first reason stays."""
-        return self if self.void else msgspec.structs.replace(self, void=why)
+        """The same trial, void; the first reason stays, but for our having stopped it: then this is why."""
+        return self if self.void and not self.is_halted else msgspec.structs.replace(self, void=why, is_halted=False)
+
+    def unhalted(self) -> Self:
+        """The same trial, which counts for the seconds that it ran if nothing was wrong but that we stopped it."""
+        return msgspec.structs.replace(self, void="", is_halted=False) if self.is_halted else self

@@ -135,8 +135,7 @@ def write_search(
             for second in range(round(seconds)):
                 file.periodic(
                     clock.now + second, counts(rate, real, dice, latency_ms=latency_ms),
-                    {head.x.target.instance[0].name: InstanceSecond(share=1.0, served=round(capacity), cpu=0.7, throttled=4, bgp="up")},
-                    gen_cpu=0.41,
+                    {head.x.target.instance[0].name: InstanceSecond(share=1.0, served=round(capacity), cpu=0.7, throttled=4)},
                 )  # fmt: skip
             file.trial(done, done.verdict(0.01))
             clock.now += seconds + 0.5

@@ -13,13 +13,14 @@ from anyconsole.actions.load.answer import Ending, Progress
 from anyconsole.actions.load.courses import Ramp
 from anyconsole.actions.load.engines import ENGINES
 from anyconsole.actions.load.files import RunFile, new_id, read_run
+from anyconsole.actions.load.goal import course_of, goal_of
 from anyconsole.actions.load.header import header_of
 from anyconsole.actions.load.live import Live
 from anyconsole.actions.load.request import LoadRequest, Purpose, make_plan, seconds_of
 from anyconsole.actions.load.rig import setups_of
 from anyconsole.actions.load.search import Search
-from anyconsole.actions.load.testing import course_of, goal_of
 from anyconsole.actions.plan import Plan
+from anyconsole.drivers.load.messages import Hello
 from anyconsole.drivers.load.query_set import QuerySet
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model.inventory import Generator, LoadEngine
@@ -130,10 +131,17 @@ def header(store: FleetStore, engines: Sequence[str], **asked: Any) -> Any:  # n
         queries=QuerySet(lines=("a.de A",), source="zone de"),
         conditions=None,
         proof=proof,
+        hosts={"gen1": Hello(agent=1, python="3.11", cores=2, kernel="6.1.0-28-amd64", cpu_model="AMD EPYC 7302P")},
         limits={},
         engines=engines,
         now=NOW,
     )
+
+
+def test_the_record_says_what_the_generators_are() -> None:
+    row = header(store_of(LoadEngine.AGENT), [""])
+    (host,) = row.x.generators
+    assert (host.host, host.kernel, host.cpu_model) == ("gen1", "6.1.0-28-amd64", "AMD EPYC 7302P")
 
 
 def test_the_record_says_which_engine_asked_over_what() -> None:

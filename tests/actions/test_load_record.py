@@ -44,7 +44,7 @@ def test_a_file_gives_back_the_conditions_the_trials_and_the_result(search: Path
     assert run.result.limit is not None
     assert run.result.limit.evidence == {"throttled_periods": "9 of 10"}
     assert run.seconds[3].x is not None
-    assert run.seconds[3].x.inst["de-k3s-2"] == InstanceSecond(share=1.0, served=20_000, cpu=0.7, throttled=4, bgp="up")
+    assert run.seconds[3].x.inst["de-k3s-2"] == InstanceSecond(share=1.0, served=20_000, cpu=0.7, throttled=4)
 
 
 def test_the_totals_are_those_of_all_trials(search: Path) -> None:

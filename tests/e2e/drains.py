@@ -23,6 +23,7 @@ __all__ = [
     "put_back",
     "records",
     "running_serial",
+    "settle",
 ]
 
 
@@ -83,7 +84,7 @@ def plan_on_screen(terminal: Terminal, key: str, node: str, *, reason: str, tick
     """Arm the console, open the plan of `node`, the first in the fleet, with D or U, and fill in all that it asks for, up to Apply."""
     terminal.send(f":arm 15m{ENTER}")
     terminal.wait_for("ARMED", 5)
-    _settle(terminal)  # until the line is closed: what comes sooner is typed into it
+    settle(terminal)  # until the line is closed: what comes sooner is typed into it
     terminal.send(f"1g{key}")
     verb = "Drain" if key == "D" else "Undrain"
     terminal.wait_for(f"{verb}: node {node}", 5)
@@ -97,11 +98,11 @@ def plan_on_screen(terminal: Terminal, key: str, node: str, *, reason: str, tick
         typed += [f"\t{node}", "\t", " "]  # its name, and a tick at what nobody knows
     for text in typed:
         terminal.send(text)
-        _settle(terminal)
+        settle(terminal)
     terminal.wait_for("tab to Apply", 10)
 
 
-def _settle(terminal: Terminal) -> None:
+def settle(terminal: Terminal) -> None:
     """Until the screen is silent for a moment; live numbers may never let that of a busy machine fall silent."""
     with suppress(TerminalTimeoutError):
         terminal.wait_quiet(0.3, 3)

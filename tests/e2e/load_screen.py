@@ -35,9 +35,7 @@ async def _until(client: EngineClient, condition: Callable[[], bool]) -> None:
 
 
 async def _start(client: EngineClient, target: str, rate: float) -> str:
-    request = LoadRequest(
-        purpose=Purpose.FIXED, targets=(target,), generators=("gen1",), rate=rate, seconds=60, flows=16, reason="a stop"
-    )
+    request = LoadRequest(purpose=Purpose.FIXED, targets=(target,), rate=rate, seconds=60, flows=48, reason="a stop")
     await client.ask("arm", seconds="900")
     plan = await client.ask("plan", action="loadtest", request=msgspec.json.encode(request).decode())
     looked_at = asked(judge(client.store, msgspec.json.decode(plan, type=Plan), time.time()))

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -21,9 +21,9 @@ from anyconsole.actions.load.files import read_run
 from anyconsole.actions.load.record import RunRecord
 from anyconsole.lab import Lab
 from anyconsole.lab.network import in_namespace
-from anyconsole.lab.topology import TENANTS, node, unicast
+from anyconsole.lab.topology import CLIENTS, TENANTS, node, sources, unicast
 from tests.e2e.observe import run_headless
-from tests.terminal import Terminal
+from tests.terminal import Terminal, process_tree
 
 __all__ = [
     "IN_SERVICE",
@@ -35,6 +35,7 @@ __all__ = [
     "costly_answers",
     "load_test",
     "measured",
+    "measured_drained",
     "records_of",
 ]
 
@@ -48,10 +49,14 @@ QUIET = 1.0
 _ETH_P_IP = 0x0800
 _SO_TIMESTAMPNS = 35
 _OUTGOING = 4
+_LATELY = 0.5
 _PROVING = 150
 """Queries a second that are more than those that prove where packets go."""
 _RULES = 4000
 _SAYS_NOTHING = ("void", "aborted", "generator-limited")
+_SENDERS = {
+    interface.ip.packed: f"gen{number}" for number, client in enumerate(CLIENTS, 1) for interface in sources(client)
+}
 
 
 def arguments(target: str, *more: str) -> tuple[str, ...]:
@@ -75,13 +80,18 @@ def records_of(state: Path) -> list[RunRecord]:
 
 
 def measured(lab: Lab, state: Path, target: str, *more: str) -> RunRecord:
-    """The record of a load test that says something about its target; once more if this machine was too busy for it."""
+    """The record of a load test of an instance in service that says something about it; once more if this machine was too busy."""
+    return measured_drained(lab, state, target, *more, *IN_SERVICE)
+
+
+def measured_drained(lab: Lab, state: Path, target: str, *more: str) -> RunRecord:
+    """The same of an instance that nobody is sent to: no guard is overridden."""
     record = _measured(lab, state / "first", target, more)
     return _measured(lab, state / "again", target, more) if record.result.verdict in _SAYS_NOTHING else record
 
 
 def _measured(lab: Lab, state: Path, target: str, more: Sequence[str]) -> RunRecord:
-    done = run_headless(lab, state, *arguments(target, *more), *IN_SERVICE, timeout=150)
+    done = run_headless(lab, state, *arguments(target, *more), timeout=150)
     records = records_of(state)
     assert records, (done.returncode, done.stderr[-2000:], done.stdout[-2000:])
     return records[-1]
@@ -109,9 +119,7 @@ class LoadConsole:
 
     def wait_for_load(self, heard: Heard) -> None:
         """Until its queries arrive, more of them than those that prove where packets go. Raises AssertionError."""
-        end = time.monotonic() + PATIENCE
-        while heard.rate() < _PROVING:
-            assert time.monotonic() < end, self.said
+        heard.wait_for_load(lambda: self.said)
 
     def strike(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -157,20 +165,31 @@ class LoadScreen:
     def start(self, heard: Heard) -> None:
         """Start a load test, and wait until its queries arrive."""
         assert self.say("start"), "it did not start; standard error says why"
-        end = time.monotonic() + PATIENCE
-        while heard.rate() < _PROVING:
-            assert time.monotonic() < end, "no load came"
+        heard.wait_for_load(lambda: "no load came")
+
+    @property
+    def engine(self) -> int:
+        """The process id of its engine."""
+        (pid,) = (
+            pid
+            for pid in process_tree(self.process.pid)
+            if b"anyconsole.engine" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        )
+        return pid
 
 
 class Heard:
-    """Queries to an instance's own IPv4 address as they arrive at its node, each with the kernel's time of it."""
+    """Queries to an instance's own IPv4 address as they arrive at its node, each with the kernel's time of it, by generator."""
 
-    def __init__(self, lab: Lab, host: str, tenant: str) -> None:
+    def __init__(self, lab: Lab, host: str, tenant: str, *, generators: int = 1) -> None:
+        """`generators` is how many are waited for."""
         spec = node(host)
         assert spec is not None
         self._address = socket.inet_aton(unicast(spec, next(t for t in TENANTS if t.name == tenant))[0])
         self._socket: socket.socket = in_namespace(lab.paths.namespace(host), _listening)
-        self._count, self._last = 0, 0.0
+        self._generators = generators
+        self._count = 0
+        self._last: dict[str, float] = {}
         self._ends = False
         self._thread = threading.Thread(target=self._listen, name=f"heard on {host}")
 
@@ -194,7 +213,7 @@ class Heard:
             if sender[2] == _OUTGOING or data[9] != socket.IPPROTO_UDP or data[16:20] != self._address:
                 continue
             (at,) = (struct.unpack("=qq", value) for _, kind, value in told if kind == _SO_TIMESTAMPNS)
-            self._last = at[0] + at[1] / 1e9
+            self._last[_SENDERS.get(data[12:16], "somebody else")] = at[0] + at[1] / 1e9
             self._count += 1
 
     def rate(self, seconds: float = 0.25) -> float:
@@ -203,14 +222,26 @@ class Heard:
         time.sleep(seconds)
         return (self._count - before) / seconds
 
+    def wait_for_load(self, said: Callable[[], str]) -> None:
+        """Until queries of all generators arrive, more than prove where packets go. Raises AssertionError, with what was `said`."""
+        end = time.monotonic() + PATIENCE
+        while self.rate() < _PROVING or len(self._loading()) < self._generators:
+            assert time.monotonic() < end, said()
+
+    def _loading(self) -> list[str]:
+        return [name for name, last in self._last.items() if time.time() - last < _LATELY]
+
     def silent_after(self, moment: float, within: float) -> float:
         """Seconds from a moment (epoch) to the last query, once none comes any more. Raises AssertionError if they go on."""
-        while time.time() - max(self._last, moment) < QUIET:
-            assert self._last - moment < within + QUIET, (
-                f"still {self._count} queries after {self._last - moment:.1f} s"
-            )
+        return max(self.each_silent_after(moment, within).values())
+
+    def each_silent_after(self, moment: float, within: float) -> dict[str, float]:
+        """Seconds from a moment (epoch) to the last query of each generator. Raises AssertionError if they go on."""
+        while time.time() - max(moment, *self._last.values()) < QUIET:
+            after = {name: round(last - moment, 1) for name, last in self._last.items()}
+            assert max(after.values()) < within + QUIET, f"still queries: {after}"
             time.sleep(0.05)
-        return self._last - moment
+        return {name: last - moment for name, last in self._last.items()}
 
 
 def _listening() -> socket.socket:

@@ -23,6 +23,7 @@ from tests.e2e.loads import (
     costly_answers,
     load_test,
     measured,
+    measured_drained,
     records_of,
 )
 from tests.e2e.observe import run_headless
@@ -76,7 +77,7 @@ def searches(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mea
     try:
         with put_back(lab, "fra1"), QueryLoad(lab, rate=50) as clients:
             change(lab, state, "drain", "--node", "fra1", "--tenant", "de", "--hard", "--reason", "measure it")
-            drained = measured(lab, state / "fra1", "de.fra1", *search)
+            drained = measured_drained(lab, state / "fra1", "de.fra1", *search)
             other = measured(lab, state / "ams1", "de.ams1", *search)
             otherwise = measured(lab, state / "lon1", "de.lon1", *short, "--queries", str(queries))
         yield Measured(state, drained, other, otherwise, clients)
@@ -114,13 +115,17 @@ def test_the_sheet_of_a_search_has_interval_limit_and_conditions_and_the_journal
         "Limited by",
         "path",
         "nsd 4",
-        "gen3, 85 flows",
+        "gen3, ",
+        ", 85 flows",
         "198.19.65.1",
     ):
         assert said in sheet, sheet
     journal = json.loads(run_headless(lab, state, "journal", "export", "--output", "json").stdout)["change"]
     assert (journal["plan"]["action"], journal["outcome"]) == ("loadtest", "done")
     assert searches.drained.conditions.change == journal["id"]
+    assert journal["overrides"] == {}, "it was drained: no guard stood in the way"
+    (in_service,) = (guard for guard in journal["guards"] if guard["name"] == "in service")
+    assert in_service["outcome"] == "ok"
 
 
 def test_two_results_compare_with_interval_limit_and_what_differs(lab: Lab, searches: Measured) -> None:

@@ -149,8 +149,8 @@ class Course(Protocol):
         """What to do after `trial`, which is None at the very beginning."""
         ...
 
-    def abort(self, why: str) -> Answer:
-        """End it now; the answer is what is known so far."""
+    def abort(self, why: str, trial: Trial | None = None) -> Answer:
+        """End it now, also if `trial` was on the way; the answer is what is known so far."""
         ...
 
 
@@ -199,7 +199,7 @@ def sustained_of(trials: Sequence[Trial]) -> Sustained | None:
     latency = counts.latency
     return Sustained(
         rate=trials[-1].order.rate,
-        seconds=sum(float(len(t.seconds)) or t.order.seconds for t in trials),
+        seconds=sum(t.order.seconds for t in trials),
         loss=counts.loss,
         p50=latency.percentile(0.5),
         p95=latency.percentile(0.95),

@@ -65,9 +65,10 @@ class _Course:
         self._order = order
         return order
 
-    def abort(self, why: str) -> Answer:
-        """End it now; the answer is what is known so far."""
+    def abort(self, why: str, trial: Trial | None = None) -> Answer:
+        """End it now, also if `trial` was on the way; the answer is what is known so far."""
         if self._answer is None:
+            self._trials += [trial.voided(why)] if trial is not None else []
             self._answer = self._told(Ending.ABORTED, why)
         return self._answer
 
@@ -123,21 +124,30 @@ class _Course:
 
 
 class FixedRate(_Course):
-    """One rate for a time. `change()` gives another one for what is left of it: end the running trial, and feed it as it is."""
+    """One rate for a time. `change()` gives another one for what is left of it: end the running trial, and feed it as far as it ran."""
 
     def __init__(self, goal: Goal, rate: float, seconds: float) -> None:
         super().__init__(goal)
         self._rate = min(rate, goal.cap)
         self._seconds = seconds
 
+    @property
+    def rate(self) -> float:
+        """Queries/s that are asked now; those of the running trial may still be others."""
+        return self._rate
+
+    def within(self, rate: float) -> float:
+        """The nearest rate that is allowed."""
+        return min(max(rate, 1.0), self._goal.cap)
+
     def change(self, rate: float) -> float:
         """Go on at another rate, under the cap; the rate that it became."""
-        self._rate = min(max(rate, 1.0), self._goal.cap)
+        self._rate = self.within(rate)
         return self._rate
 
     @property
     def _left(self) -> float:
-        return self._seconds - sum(float(len(t.seconds)) or t.order.seconds for t in self._trials)
+        return self._seconds - sum(t.order.seconds for t in self._trials)
 
     def _following(self) -> Order | None:
         return (

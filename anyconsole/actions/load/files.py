@@ -120,11 +120,12 @@ class RunFile:
             raise
         return self
 
-    def event(self, msg: str, msg_type: str = "note", *, who: str = "", rate: float | None = None) -> None:
-        """Something happened now. Raises LoadError."""
-        self._put(
-            Event(runid=self.id, msg=msg, msg_type=msg_type, x=EventDetails(at=self._clock(), who=who, rate=rate))
-        )
+    def event(
+        self, msg: str, msg_type: str = "note", *, who: str = "", rate: float | None = None, at: float | None = None
+    ) -> None:
+        """Something happened, at `at` (epoch seconds) or now. Raises LoadError."""
+        details = EventDetails(at=self._clock() if at is None else at, who=who, rate=rate)
+        self._put(Event(runid=self.id, msg=msg, msg_type=msg_type, x=details))
 
     def periodic(
         self,
@@ -133,11 +134,10 @@ class RunFile:
         instances: Mapping[str, InstanceSecond] | None = None,
         *,
         seconds: float = 1.0,
-        gen_cpu: float | None = None,
     ) -> None:
         """A second that began at `since` (epoch seconds), and what each instance did in it. Raises LoadError."""
         untold = self._untold
-        self._put(periodic_of(self.id, since, counts, instances or {}, seconds=seconds, gen_cpu=gen_cpu, untold=untold))
+        self._put(periodic_of(self.id, since, counts, instances or {}, seconds=seconds, untold=untold))
 
     def trial(self, trial: Trial, verdict: Verdict) -> None:
         """A trial that is over; it counts for the totals of the run. Raises LoadError."""

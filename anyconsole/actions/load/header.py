@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from anyconsole import __version__
 from anyconsole.actions.load.answer import Goal
@@ -27,7 +27,7 @@ from anyconsole.actions.load.request import (
     zone_of,
 )
 from anyconsole.actions.plan import Plan
-from anyconsole.drivers.load.messages import Setup
+from anyconsole.drivers.load.messages import Hello, Setup
 from anyconsole.drivers.load.query_set import QuerySet
 from anyconsole.model.inventory import LoadEngine, LoadTarget, family_of
 from anyconsole.model.load import Trial
@@ -49,13 +49,15 @@ def header_of(
     queries: QuerySet,
     conditions: NodeConditions | None,
     proof: Trial,
+    hosts: Mapping[str, Hello],
     limits: dict[str, float],
     engines: Sequence[str],
     now: float,
 ) -> Header:
     """The first row of the record; conditions that aren't known stay empty.
 
-    `limits` is what each generator could do in its self-test, `engines` are programs that make the queries ("" is our own agent).
+    `hosts` is what each generator said of its host, `limits` what it could do in its self-test; `engines` are programs that make the
+    queries ("" is our own agent).
     """
     address = address_of(target, request.family)
     setup = Setup(address=address, max_rate=goal.cap, max_seconds=1)
@@ -63,9 +65,11 @@ def header_of(
     engine, is_ours = ENGINES[name], name is LoadEngine.AGENT
     params = (f"flows={request.flows}", f"nsid-every={setup.nsid_every}", f"bufsize={setup.bufsize}")
     rtt = proof.counts.latency.percentile(0.5)
-    hosts = tuple(
+    senders = tuple(
         GeneratorHost(
             host=g.name,
+            cpu_model=hosts[g.name].cpu_model if g.name in hosts else "",
+            kernel=hosts[g.name].kernel if g.name in hosts else "",
             flows=flows_of(store, request),
             src_addrs=g.sources if is_ours else _asks_from(g.sources, address),
             selftest_max_qps=limits.get(g.name),
@@ -91,7 +95,7 @@ def header_of(
             pair_id=request.pair,
             repeat=request.repeat,
             target=_target(store, target, address, port_of(target, request), conditions, proof),
-            generators=hosts,
+            generators=senders,
             workload=Workload(
                 file_sha256=queries.sha256,
                 lines=len(queries.lines),

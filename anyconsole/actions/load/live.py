@@ -100,12 +100,6 @@ class Live:
             ends_at=self._began_at + order.seconds,
         )
 
-    def adjust(self, rate: float) -> None:
-        """The running trial goes on at another rate."""
-        if self._order is not None:
-            self._order = msgspec.structs.replace(self._order, rate=rate)
-        self.set(rate=rate)
-
     def ticked(self, generator: str, counts: Counts, seconds: float, now: float) -> None:
         """A generator told what happened in the last `seconds`."""
         row = self._rows[generator]

@@ -169,7 +169,7 @@ class EventDetails(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="event"):
-    """Something that happened. `msg_type` is start, phase, vote, guard, abort, stop or note."""
+    """Something that happened. `msg_type` is start, phase, rate, guard, stop, abort or note."""
 
     runid: str
     msg: str
@@ -185,17 +185,15 @@ class InstanceSecond(msgspec.Struct, frozen=True, kw_only=True):
     cpu: float | None = None
     throttled: int | None = None
     rcvbuf_err: int | None = None
-    bgp: str = ""
 
 
 class PeriodicDetails(msgspec.Struct, frozen=True, kw_only=True):
-    """`x` of a second. `gen_cpu` is the share of a core that a generator's process used, the busiest one's."""
+    """`x` of a second."""
 
     offered: int = 0
     skipped: int = 0
     late: int | None = 0
     tc: int | None = 0
-    gen_cpu: float | None = None
     gen_rcvbuf_err: int = 0
     inst: dict[str, InstanceSecond] = {}
 

@@ -161,9 +161,9 @@ def _result(run: RunRecord) -> Iterator[tuple[str, str]]:
         yield "Limited by", "; ".join(filter(None, (limit.cause, limit.words, evidence)))
     if result.cpu_s_per_mq_server is not None:
         yield "Server CPU", f"{result.cpu_s_per_mq_server:.1f} s per million queries"
-    if run.summary is not None and not run.trials:
+    if run.summary is not None and run.summary.queries and not run.trials:
         lost = max(0, run.summary.queries - run.summary.responses)
-        yield "Queries", f"{rate(run.summary.queries)}, {percent(lost / (run.summary.queries or 1))} not answered"
+        yield "Queries", f"{rate(run.summary.queries)}, {percent(lost / run.summary.queries)} not answered"
     if result.seconds or result.trials:
         yield "Took", f"{duration(result.seconds)}, {counted(result.trials, 'trial')}"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ from anyconsole.actions.load.request import (
 )
 from anyconsole.drivers.load.bundle import bootstrap
 from anyconsole.drivers.load.generator import Channel, Generator, Generators, Watch
-from anyconsole.drivers.load.messages import MessageError, Setup
+from anyconsole.drivers.load.messages import Hello, MessageError, Setup
 from anyconsole.drivers.load.query_set import QuerySet, from_capture, from_dnstap, from_file
 from anyconsole.drivers.load.watching import Follow, Watching, instances_of
 from anyconsole.drivers.load.zone_mix import from_transfer
@@ -43,8 +44,8 @@ from anyconsole.model.store import FleetStore
 __all__ = ["Hold", "LoadHands", "generators", "held", "prove", "queries_of", "setups_of", "shares_of", "watched"]
 
 PROOFS: Final = 200
-PROOF_RATE: Final = 50.0
-"""Queries, and queries per second, that prove where packets go before the first real second (loadtest.md, 6.4)."""
+PROOF_SECONDS: Final = 4.0
+"""Queries at least, and seconds that they take, which prove where packets go before the first real second (loadtest.md, 6.4)."""
 
 SLACK: Final = 2.0
 """Seconds that a generator may add up to more than was planned: trials begin and end a little apart."""
@@ -240,8 +241,11 @@ async def _made(
 
 async def prove(
     hands: LoadHands, store: FleetStore, request: LoadRequest, target: LoadTarget, queries: QuerySet
-) -> Trial:
+) -> tuple[Trial, dict[str, Hello]]:
     """Ask a few questions that all want the NSID, from many ports of every generator: they must reach the target and nobody else.
+
+    Returns:
+        What came of it, and what each generator said of its host.
 
     Raises:
         AnyconsoleError: They don't, or nothing answers.
@@ -250,10 +254,12 @@ async def prove(
     count = len(wanted)
     # Our own agent asks, over UDP, whatever is to come: nothing else tells an NSID.
     asked = msgspec.structs.replace(request, protocol=Transport.UDP, engine=LoadEngine.AGENT)
-    setups = {g.name: _proof_setup(_setup(store, asked, target, g, 1 / count), count) for g in wanted}
+    each = math.ceil(PROOFS / count)
+    rate = (each + 0.5) / PROOF_SECONDS  # half a query more, so that rounding doesn't cost one
+    setups = {g.name: _proof_setup(_setup(store, asked, target, g, 1 / count), each, rate) for g in wanted}
     made = await _made(hands, setups, queries.text, None)
-    async with Generators(made, dict.fromkeys(setups, 1.0)) as provers:
-        trial = await provers.trial(Order(phase=Phase.PROOF, rate=PROOF_RATE, seconds=PROOFS / PROOF_RATE))
+    async with Generators(made) as provers:
+        trial = await provers.trial(Order(phase=Phase.PROOF, rate=rate * count, seconds=PROOF_SECONDS))
     where = f"{target.name} at {address_of(target, request.family)}"
     if trial.void:
         raise LoadError(f"{where}: where packets go could not be proved: {trial.void}")
@@ -261,15 +267,15 @@ async def prove(
         raise LoadError(f"{where}: nothing answered {trial.counts.sent} queries")
     if wrong := strangers(store, target, trial.counts.identities):
         raise LoadError(f"{where}: {', '.join(wrong)} answered, which is not {target.tenant} on {target.node}")
-    return trial
+    return trial, provers.hellos
 
 
-def _proof_setup(setup: Setup, count: int) -> Setup:
+def _proof_setup(setup: Setup, flows: int, rate: float) -> Setup:
     return msgspec.structs.replace(
         setup,
-        max_rate=PROOF_RATE,
-        max_seconds=PROOFS / PROOF_RATE + 1,
-        flows=PROOFS // count,
+        max_rate=rate,
+        max_seconds=PROOF_SECONDS + 1,
+        flows=flows,
         processes=1,
         nsid_every=1,
     )

@@ -102,7 +102,6 @@ def periodic_of(
     instances: Mapping[str, InstanceSecond],
     *,
     seconds: float = 1.0,
-    gen_cpu: float | None = None,
     untold: Untold = (),
 ) -> Periodic:
     """A second's row; `since` is epoch seconds, `untold` what its generator can't tell."""
@@ -121,7 +120,6 @@ def periodic_of(
             skipped=counts.skipped,
             late=None if "late" in untold else counts.late,
             tc=None if "truncated" in untold else counts.truncated,
-            gen_cpu=gen_cpu,
             gen_rcvbuf_err=counts.receive_errors,
             inst=dict(instances),
         ),

@@ -133,9 +133,10 @@ class Search:
             return answer
         return self._order
 
-    def abort(self, why: str) -> Answer:
-        """End it now; the answer is what is known so far."""
+    def abort(self, why: str, trial: Trial | None = None) -> Answer:
+        """End it now, also if `trial` was on the way; the answer is what is known so far."""
         if self._answer is None:
+            self._trials += [trial.voided(why)] if trial is not None else []
             self._steps.close()
             self._answer = self._told(Ending.ABORTED, why)
         return self._answer

@@ -6,7 +6,7 @@ what came (`recvmmsg`); when an answer came the kernel says, so that neither the
 it late. A stall is never repaid with a burst: of what it couldn't send in time it keeps 20 ms, the rest is `skipped`.
 
 Commands are JSON lines on stdin, after the program itself: `prepare` (once; target, queries and limits, never changed afterwards),
-`trial`, `rate`, `hb`, `stop`, `quit`. It answers with JSON lines on stdout: `hello`, `ready`, `tick` (five a second), `second`,
+`trial`, `hb`, `stop`, `quit`. It answers with JSON lines on stdout: `hello`, `ready`, `tick` (five a second), `second`,
 `trial`, `error`. It is silent at once when its stdin ends, and when no command came for three seconds.
 
 The first process talks and adds up; those that it forks send and receive, each with sockets and a share of the rate of its own.
@@ -409,18 +409,14 @@ def added(one: Line, other: Line) -> Line:
 
 
 class Schedule:
-    """How many queries are due since its start, in microseconds; the rate may change on the way."""
+    """How many queries are due since its start, in microseconds."""
 
     def __init__(self, start: int, rate: float) -> None:
-        self._start, self._count, self.rate = start, 0, rate
+        self._start, self.rate = start, rate
 
     def due(self, now: int) -> int:
         """Queries due until `now`."""
-        return self._count + int((now - self._start) * self.rate / 1_000_000)
-
-    def change(self, now: int, rate: float) -> None:
-        """Go on at another rate."""
-        self._start, self._count, self.rate = now, self.due(now), rate
+        return int((now - self._start) * self.rate / 1_000_000)
 
 
 # --- the processes that send
@@ -538,6 +534,7 @@ class Run:
             "counts": counts_of(self._told),
             "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
             "elapsed": time.monotonic() - began,
+            "ran": max(0, self._end - self._began) / 1_000_000,
             "stopped": self._stopped,
             "unsendable": os.strerror(self._unsendable) if self._unsendable else "",
         })  # fmt: skip
@@ -677,10 +674,6 @@ class Run:
         for command in self._sender.commands():
             if command["op"] == "stop":
                 self._stopped = self._stopped or "stop"
-            elif command["op"] == "rate" and self._starts:
-                self._schedule.change(self._now(), command["rate"])
-            elif command["op"] == "rate":
-                self._order["rate"] = command["rate"]
 
     def _chores(self, now: int) -> None:
         self._chores_at = now + int(CHORES * 1_000_000)
@@ -765,7 +758,7 @@ class Agent:
         self._heard = time.monotonic()
         self._config: Line = {}
         self._seconds_left = 0.0
-        self._planned = self._trial_began = 0.0
+        self._seconds_asked = 0.0
         self._parts: dict[str, list[Line]] = {}
         self._cpu = 0.0
         self._number = 0
@@ -775,7 +768,17 @@ class Agent:
     def run(self) -> None:
         """Until there is no more input, or nobody who sends it."""
         cores = len(os.sched_getaffinity(0))
-        self._tell({"ev": "hello", "agent": VERSION, "python": platform.python_version(), "cores": cores})
+        python, kernel = platform.python_version(), platform.release()
+        self._tell(
+            {
+                "ev": "hello",
+                "agent": VERSION,
+                "python": python,
+                "cores": cores,
+                "kernel": kernel,
+                "cpu_model": cpu_model(),
+            }
+        )
         while not (self._quit and not self._out):
             for fd, events in self._poller.poll(1.0):
                 if fd == 1:
@@ -808,8 +811,8 @@ class Agent:
     def _obey(self, line: bytes) -> None:
         try:
             command = json.loads(line)
-            operation = {"prepare": self._prepare, "trial": self._trial, "rate": self._change_rate, "hb": self._pass,
-                         "stop": self._pass, "quit": self._end}[command["op"]]  # fmt: skip
+            operation = {"prepare": self._prepare, "trial": self._trial, "hb": self._pass, "stop": self._pass,
+                         "quit": self._end}[command["op"]]  # fmt: skip
             operation(command)
         except (Refused, OSError) as error:
             self._tell({"ev": "error", "why": str(error)})
@@ -851,16 +854,10 @@ class Agent:
             raise Refused(
                 "only {:g} s are left of the {:g} s allowed".format(self._seconds_left, self._config["max_seconds"])
             )
-        self._planned, self._trial_began = order["seconds"] + order["prime_seconds"], time.monotonic()
-        self._seconds_left -= self._planned
+        self._seconds_left -= order["seconds"] + order["prime_seconds"]
+        self._seconds_asked = order["seconds"]
         self._cpu, self._number, self._running = own_cpu(), order["number"], True
         self._pass({**order, "rate": rates[0] / len(self._senders), "prime_rate": rates[1] / len(self._senders)})
-
-    def _change_rate(self, command: Line) -> None:
-        self._check_rate(command["rate"])
-        if not command["rate"] > 0:
-            raise Refused("rate must be above zero")
-        self._pass({**command, "rate": command["rate"] / len(self._senders)})
 
     def _check_rate(self, rate: float) -> None:
         if not rate <= self._config["max_rate"]:
@@ -900,11 +897,11 @@ class Agent:
         if event == "trial":
             told["cpu"] = sum(part["cpu"] for part in parts) + own_cpu() - self._cpu
             told["processes"] = len(parts)
-            for key in ("stopped", "unsendable"):
+            for key in ("ran", "stopped", "unsendable"):
                 told[key] = max(part[key] for part in parts)
             self._running = False
             # What was stopped early hasn't been used up.
-            self._seconds_left += max(0.0, self._planned - (time.monotonic() - self._trial_began))
+            self._seconds_left += max(0.0, self._seconds_asked - told["ran"])
             self._quit = self._quit or told["stopped"] == "heartbeat"
             self._parts.clear()
         self._tell(told)
@@ -940,6 +937,15 @@ class Agent:
                 self._poller.register(1, select.EPOLLOUT)
             else:
                 self._poller.unregister(1)
+
+
+def cpu_model() -> str:
+    """The CPU's name; "" where /proc/cpuinfo doesn't tell it."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:  # noqa: PTH123
+        for line in file:
+            if line.startswith(("model name", "cpu model")):
+                return line.partition(":")[2].strip()[:100]
+    return ""
 
 
 def own_cpu() -> float:

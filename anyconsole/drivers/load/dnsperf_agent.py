@@ -239,7 +239,7 @@ class DnsperfRun(Child):
         report["unexpected"] += self._unexpected
         return {
             "counts": counts_of(report, rate, min(seconds, elapsed) if is_stopped else seconds),
-            "void": void_of(report, rate, seconds),
+            "void": "" if is_stopped else void_of(report, rate, seconds),
             "processes": threads_of(rate, self._version),
         }
 

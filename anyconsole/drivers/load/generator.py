@@ -39,10 +39,13 @@ MAX_SKIPPED: Final = 0.03
 """A generator that skipped more than this of its schedule says nothing about its target (loadtest.md, 5)."""
 
 HEARTBEAT: Final = 1.0
+SILENCE: Final = 2.0
+"""Seconds without a word from a generator that is at a trial, after which it is lost: its ticks come five a second."""
 START_DEADLINE: Final = 30.0
 GRACE: Final = 5.0
 MAX_LINES: Final = 500
 _CLOSE_DEADLINE: Final = 1.0
+_LOOK: Final = 0.2
 
 _Answer = TypeVar("_Answer", Hello, Ready, TrialEnd)
 
@@ -58,13 +61,14 @@ class _Done(msgspec.Struct, frozen=True):
     end: TrialEnd
 
     def void(self) -> str:
-        """Why it says nothing about the target, "" if it does."""
+        """Why it says nothing about the target, "" if it does, or would if we hadn't stopped it."""
         counts = total(self.seconds) + self.end.counts
-        if self.end.stopped:
-            return "stopped" if self.end.stopped == "stop" else "it stopped itself: no heartbeat came"
+        if self.end.stopped == "heartbeat":
+            return "it stopped itself: no heartbeat came"
         if counts.receive_errors:
             return f"its own buffers dropped {counts.receive_errors} answers"
-        if counts.short > MAX_SKIPPED and not self.end.void:
+        is_cut = self.end.whole and self.end.stopped  # then what was skipped is a guess
+        if counts.short > MAX_SKIPPED and not self.end.void and not is_cut:
             why = f": {self.end.unsendable}" if self.end.unsendable else ""
             return f"it could not send {counts.short:.1%} of its queries in time{why}"
         return plain(self.end.void)
@@ -96,6 +100,8 @@ class Generator:
         self._most_seconds = 0
         self._answer: asyncio.Future[Hello | Ready | TrialEnd] | None = None
         self._error: LoadError | None = None
+        self._has_spoken = False
+        self._is_halted = False
         self._reader: asyncio.Task[None] | None = None
         self._heart: asyncio.Task[None] | None = None
 
@@ -103,6 +109,11 @@ class Generator:
     def is_alive(self) -> bool:
         """True between its start and its end."""
         return self._reader is not None and self._error is None
+
+    @property
+    def error(self) -> LoadError | None:
+        """Why it is of no more use."""
+        return self._error
 
     async def start(self) -> Ready:
         """Push the agent, its target, limits and queries. Raises LoadError."""
@@ -117,14 +128,25 @@ class Generator:
         arguments = {**msgspec.to_builtins(self.setup), "queries": self._queries}
         return await self._ask(command("prepare", **arguments), Ready, START_DEADLINE, "prepare")
 
+    def make_ready(self) -> None:
+        """A trial is about to begin: from now on `halt` is meant for it."""
+        self._is_halted = False
+
     async def trial(self, order: Order) -> _Done:
-        """Carry out an order. Whatever ends the wait for it early, the agent is told to stop. Raises LoadError."""
+        """Carry out an order, unless it was halted meanwhile. Whatever ends the wait for it early, the agent is told to stop.
+
+        Raises:
+            LoadError: It refused, was lost, or said nothing for `SILENCE`.
+        """
         self._number += 1
+        if self._is_halted:
+            return _Done((), TrialEnd.unbegun(self._number))
         self._seconds, self._most_seconds = [], math.ceil(order.seconds)
         arguments = {k: v for k, v in msgspec.to_builtins(order).items() if k != "phase"}
         deadline = order.prime_seconds + order.seconds + self.setup.timeout + GRACE
         try:
-            end = await self._ask(command("trial", number=self._number, **arguments), TrialEnd, deadline, "trial")
+            order_ = command("trial", number=self._number, **arguments)
+            end = await self._ask(order_, TrialEnd, deadline, "trial", is_talkative=True)
         except (asyncio.CancelledError, LoadError):
             self.halt()
             raise
@@ -132,16 +154,9 @@ class Generator:
             raise self._fail(f"told {len(self._seconds)} seconds of a trial of {order.seconds:g}")
         return _Done(tuple(self._seconds), end)
 
-    def change_rate(self, rate: float) -> None:
-        """Go on with the running trial at another rate. Raises LoadError above the limit."""
-        if rate > self.setup.max_rate:
-            raise LoadError(
-                f"load generator {self.name}: {rate:g} queries/s are more than the {self.setup.max_rate:g} allowed"
-            )
-        self._channel.write(command("rate", rate=rate))
-
     def halt(self) -> None:
-        """Stop the running trial, without waiting; it ends as usual, with what there is."""
+        """Stop the trial that runs, or is about to, without waiting; it ends as usual, with what there is."""
+        self._is_halted = True
         self._channel.write(command("stop"))
 
     async def stop(self) -> None:
@@ -160,21 +175,36 @@ class Generator:
                 if task is not None:
                     task.cancel()
 
-    async def _ask(self, data: bytes, expected: type[_Answer], deadline: float, what: str) -> _Answer:
+    async def _ask(
+        self, data: bytes, expected: type[_Answer], deadline: float, what: str, *, is_talkative: bool = False
+    ) -> _Answer:
         if self._error is not None:
             raise self._error
-        self._answer = asyncio.get_running_loop().create_future()
+        waited: asyncio.Future[Hello | Ready | TrialEnd] = asyncio.get_running_loop().create_future()
+        self._answer = waited
         self._channel.write(data)
         try:
             async with asyncio.timeout(deadline):
-                answer = await self._answer
+                if is_talkative:
+                    await self._listen_for(waited)
+                answer = await waited
         except TimeoutError:
+            waited.cancel()
             raise self._fail(f"{what}: no answer within {deadline:g} s") from None
         finally:
             self._answer = None
         if not isinstance(answer, expected):
             raise self._fail(f"{what}: said {type(answer).__name__} out of turn")
         return answer
+
+    async def _listen_for(self, waited: asyncio.Future[Hello | Ready | TrialEnd]) -> None:
+        """Until it came, or so many looks in a row found nothing said: a stall of ours is one look, however long."""
+        silent = 0
+        while not (await asyncio.wait((waited,), timeout=_LOOK))[0]:
+            silent = 0 if self._has_spoken else silent + 1
+            self._has_spoken = False
+            if silent * _LOOK >= SILENCE:
+                self._fail(f"nothing was heard of it for {SILENCE:g} s")
 
     async def _beat(self) -> None:
         while True:
@@ -186,6 +216,7 @@ class Generator:
 
     def _hear(self, line: bytes) -> None:
         message = decode(line)
+        self._has_spoken = True
         match message:
             case Tick() | Second() if message.trial != self._number or self._answer is None:
                 return
@@ -251,20 +282,35 @@ class Generators:
         return tuple(g.name for g in self._generators if g.is_alive)
 
     @property
+    def hellos(self) -> dict[str, Hello]:
+        """What each said of itself and its host."""
+        return {g.name: g.hello for g in self._generators if g.hello is not None}
+
+    @property
     def engines(self) -> tuple[str, ...]:
         """Programs that make their queries, with versions, each once; "" is our own agent."""
-        return tuple(sorted({g.hello.engine for g in self._generators if g.hello is not None}))
+        return tuple(sorted({hello.engine for hello in self.hellos.values()}))
+
+    def begin(self, order: Order) -> asyncio.Task[Trial]:
+        """As `trial`, which from now on can be halted: also one that has not begun when `halt` is called."""
+        for generator in self._generators:
+            generator.make_ready()
+        return asyncio.create_task(self._carry_out(order), name="load trial")
 
     async def trial(self, order: Order) -> Trial:
         """Carry out an order together.
 
-        A generator that is lost or fails on the way stops the others, and the trial is void. Cancelled: all are told to stop.
+        A generator that is lost or fails on the way stops the others, and the trial is void; so is one that was halted, whose order
+        has the seconds that it ran. Cancelled: all are told to stop.
 
         Raises:
             LoadError: One of them isn't there any more, or all refused.
         """
+        return await self.begin(order)
+
+    async def _carry_out(self, order: Order) -> Trial:
         if gone := [g for g in self._generators if not g.is_alive]:
-            raise LoadError(f"load generator {gone[0].name} isn't there any more")
+            raise gone[0].error or LoadError(f"load generator {gone[0].name} isn't there any more")
         began_at = time.time()
         tasks = {
             g.name: asyncio.ensure_future(g.trial(_share(order, self._shares[g.name], g.setup.max_rate)))
@@ -287,11 +333,11 @@ class Generators:
         seconds = tuple(
             total(column) for column in itertools.zip_longest(*(d.seconds for d in done.values()), fillvalue=Counts())
         )
-        if done and all(d.end.whole and d.end.stopped for d in done.values()):
-            # Without seconds nothing else tells how long it was.
-            ran = max(d.end.elapsed for d in done.values())
+        voids = [*map(str, failed), *(f"{name}: {why}" for name, d in done.items() if (why := d.void()))]
+        is_halted = not voids and any(d.end.stopped for d in done.values())
+        if any(d.end.stopped for d in done.values()):
+            ran = max(d.end.ran for d in done.values())
             order = msgspec.structs.replace(order, seconds=min(order.seconds, ran))
-        voids = [f"{name}: {why}" for name, d in done.items() if (why := d.void())]
         return Trial(
             order=order,
             began_at=began_at,
@@ -301,16 +347,12 @@ class Generators:
                 name: Health(cpu=d.end.cpu, elapsed=d.end.elapsed, processes=d.end.processes)
                 for name, d in done.items()
             },
-            void="; ".join([*map(str, failed), *voids]),
+            void="; ".join(voids) or ("stopped" if is_halted else ""),
+            is_halted=is_halted,
         )
 
-    def change_rate(self, rate: float) -> None:
-        """Go on with the running trial at another rate. Raises LoadError above the limit of any."""
-        for generator in self._generators:
-            generator.change_rate(_within(rate * self._shares[generator.name], generator.setup.max_rate))
-
     def halt(self) -> None:
-        """Stop the running trial on all of them, without waiting."""
+        """Stop the trial that runs, or is about to, on all of them, without waiting."""
         for generator in self._generators:
             generator.halt()
 

@@ -5,7 +5,7 @@ The agent's host is not trusted: lines are bounded, numbers are non-negative, an
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Final, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Self, TypeAlias
 
 import msgspec
 
@@ -93,7 +93,10 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="ev"):
 
 
 class Hello(_Event, frozen=True, kw_only=True, tag="hello"):
-    """The agent runs. `engine` is the program that will make the queries, with its version; "" is the agent itself."""
+    """The agent runs. `engine` is the program that will make the queries, with its version; "" is the agent itself.
+
+    Our own agent also tells its host's `kernel` and `cpu_model`, "" where that isn't known.
+    """
 
     AGENT: ClassVar[int] = 1
 
@@ -101,6 +104,8 @@ class Hello(_Event, frozen=True, kw_only=True, tag="hello"):
     python: _Text
     cores: _Number
     engine: _Text = ""
+    kernel: _Text = ""
+    cpu_model: _Text = ""
 
 
 class Ready(_Event, frozen=True, kw_only=True, tag="ready"):
@@ -140,19 +145,26 @@ class Second(_Event, frozen=True, kw_only=True, tag="second"):
 class TrialEnd(_Event, frozen=True, kw_only=True, tag="trial"):
     """A trial is over. `counts` are what came after its second had been told; `stopped` is "", "stop" or "heartbeat".
 
-    `unsendable` is what the system said when a query couldn't be sent, "" otherwise. A `whole` trial has no seconds that could be told
-    apart: all its counts are here. `void` is why it says nothing about the target, "" if the counts are to tell.
+    `elapsed` is all the time that it took, `ran` the seconds of it that count: fewer than were ordered if it was stopped. `unsendable`
+    is what the system said when a query couldn't be sent, "" otherwise. A `whole` trial has no seconds that could be told apart: all its
+    counts are here. `void` is why it says nothing about the target, "" if the counts are to tell.
     """
 
     trial: _Number
     cpu: _Seconds
     elapsed: _Seconds
+    ran: _Seconds
     processes: Annotated[int, msgspec.Meta(ge=1, le=4096)]
     stopped: _Text = ""
     unsendable: _Text = ""
     whole: bool = False
     void: _Text = ""
     told: _Told = msgspec.field(name="counts")
+
+    @classmethod
+    def unbegun(cls, trial: int) -> Self:
+        """Of a trial that nobody was told to begin."""
+        return cls(trial=trial, cpu=0.0, elapsed=0.0, ran=0.0, processes=1, stopped="stop", told=_Told())
 
     @property
     def counts(self) -> Counts:

@@ -240,8 +240,8 @@ class Agent:
     def _obey(self, line: bytes) -> None:
         try:
             command = json.loads(line)
-            operation = {"prepare": self._prepare, "trial": self._trial, "rate": self._change_rate, "hb": self._pass,
-                         "stop": self._stop, "quit": self._end}[command["op"]]  # fmt: skip
+            operation = {"prepare": self._prepare, "trial": self._trial, "hb": self._pass, "stop": self._stop,
+                         "quit": self._end}[command["op"]]  # fmt: skip
             operation(command)
         except (Refused, OSError, subprocess.SubprocessError) as error:
             self._tell({"ev": "error", "why": str(error)})
@@ -298,9 +298,6 @@ class Agent:
         self._child = self._tool.start(rate, seconds, config, self._queries)
         self._order, self._stopped, self._overdue, self._answered = order, "", "", 0.0
         self._tick_at = self._began + TICKS
-
-    def _change_rate(self, _: Line) -> None:
-        raise Refused(f"{self._tool.name} keeps the rate that it began with")
 
     def _pass(self, _: Line) -> None:
         pass
@@ -365,6 +362,9 @@ class Agent:
                 self._tell({"ev": "error", "why": f"{self._tool.name} ended without a report: {child.last_words}"})
                 return
             told["void"] = self._overdue
+        told["ran"] = min(told["elapsed"], self._order["seconds"]) if self._stopped else self._order["seconds"]
+        # What was stopped early hasn't been used up.
+        self._seconds_left += self._order["seconds"] - told["ran"]
         if left:
             self._fail(left)
             return

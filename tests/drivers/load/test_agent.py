@@ -95,11 +95,13 @@ async def flowing(wire: Wire) -> None:
 
 
 async def test_the_asked_rate_is_offered_whatever_is_lost_and_every_query_is_accounted_for(wire: Wire) -> None:
+    """The median of three seconds is within 1 %, and what any of them lacks its own skipped queries tell, which void it above 3 %."""
     async with running(wire, setup(wire)) as (generators, _, seen):
         for percent in (0, 5, 50, 100):
             wire.drop(percent)
-            on_schedule = False
-            for _attempt in range(ATTEMPTS):
+            on_schedule: list[bool] = []
+            while on_schedule.count(True) < 2:
+                assert on_schedule.count(False) < 2, f"{percent} % loss: not within 1 % of the rate in the median"
                 arrived, dropped = wire.counted(), wire.counted("dropped")
                 seen.clear()
                 trial = await generators.trial(order(5000))
@@ -113,14 +115,12 @@ async def test_the_asked_rate_is_offered_whatever_is_lost_and_every_query_is_acc
                 assert sum(c.sent for c in ticks) <= counts.sent
                 assert counts.loss == pytest.approx(percent / 100, abs=0.002)
                 assert set(counts.identities) == ({NSID} if percent < 100 else set())
-                on_schedule = abs(counts.sent - 5000) <= 50
-                if on_schedule:
-                    assert not trial.void
+                assert bool(trial.void) == (counts.skipped > 150), "3 %"
+                on_schedule.append(abs(counts.sent - 5000) <= 50)
+                if on_schedule[-1]:
                     assert sum(counts.identities.values()) == pytest.approx(50 * (1 - percent / 100), abs=6)
                     assert counts.rcodes.get(3, 0) == pytest.approx(500 * (1 - percent / 100), abs=30)
                     assert len(ticks) >= 4
-                    break
-            assert on_schedule, f"{percent} % loss: never within 1 % of the rate"
 
 
 async def test_a_run_up_is_sent_but_not_counted(wire: Wire) -> None:
@@ -176,7 +176,7 @@ async def test_silence_a_moment_after_stop_or_the_end_of_input(wire: Wire) -> No
                 took.append(await silent_after(wire, began))
                 with contextlib.suppress(LoadError):
                     trial = await task
-                    assert trial.void == "gen1: stopped"
+                    assert trial.void
                     assert trial.counts.sent + trial.counts.skipped == trial.counts.offered
             if took[-1] <= 0.1:
                 break
@@ -278,8 +278,6 @@ def test_limits_are_set_once_and_hold_whatever_is_asked_later(wire: Wire) -> Non
         assert all("not understood" in agent.refusal() for _ in range(3))
         assert wire.delivered() == before
         agent.trial(500, 2)
-        agent.say(command("rate", rate=1500))
-        assert "more than the 1000 allowed" in agent.refusal()
         agent.trial(500, 2)
         assert agent.refusal() == "a trial is running"
 
@@ -304,18 +302,20 @@ def test_a_stop_that_comes_in_one_piece_with_its_trial_keeps_it_from_beginning(w
         assert wire.delivered() - before < 10 * 2000 * 0.1, "silent within a tenth of a second each time"
 
 
-async def test_the_rate_of_a_running_trial_changes(wire: Wire) -> None:
-    async with running(wire, setup(wire)) as (generators, *_):
-        task = asyncio.create_task(generators.trial(order(500, 2)))
-        before = wire.delivered()
-        while wire.delivered() < before + 450:
-            await asyncio.sleep(0.01)
-        generators.change_rate(5000)
-        with pytest.raises(LoadError, match="gen1: 20001 queries/s are more than the 20000 allowed"):
-            generators.change_rate(20_001)
-        first, second = (await task).seconds
-        assert 500 <= first.offered < 1500
-        assert second.offered == pytest.approx(5000, abs=1)
+async def test_a_stopped_trial_counts_for_the_time_that_it_ran_and_the_rest_is_left(wire: Wire) -> None:
+    async with running(wire, setup(wire, max_seconds=10)) as (generators, *_):
+        left = 9.0
+        for rate in (1000, 1100, 1210):
+            task = asyncio.create_task(generators.trial(order(rate, left)))
+            before = wire.delivered()
+            while wire.delivered() < before + 300:
+                await asyncio.sleep(0.01)
+            generators.halt()
+            trial = await task
+            assert trial.is_halted
+            assert trial.order.seconds < 2
+            assert trial.counts.offered == pytest.approx(trial.order.seconds * rate, abs=2)
+            left -= trial.order.seconds
 
 
 async def test_processes_add_up_over_ipv6_and_sources_take_turns(wire: Wire) -> None:
@@ -370,7 +370,7 @@ async def test_generators_share_the_rate_by_weight_and_one_that_is_lost_voids_th
         assert time.monotonic() - began < 2
         assert trial.void.startswith("load generator gen2: lost: ")
         assert trial.counts.sent > 0
-        with pytest.raises(LoadError, match="load generator gen2 isn"):
+        with pytest.raises(LoadError, match="load generator gen2: lost: "):
             await generators.trial(order(10))
         assert generators.alive == ("gen1",)
     await asyncio.wait_for(channels[0].process.wait(), 5)

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import importlib.resources
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable
 
 import dns.edns
@@ -37,7 +38,7 @@ def second(number: int, counts: bytes = GOOD, trial: int = 1) -> bytes:
 
 def end(counts: bytes = b"{}", **more: str) -> bytes:
     extra = "".join(f',"{k}":"{v}"' for k, v in more.items()).encode()
-    return b'{"ev":"trial","trial":1,"cpu":0.5,"elapsed":2.5,"processes":1%s,"counts":%s}' % (extra, counts)
+    return b'{"ev":"trial","trial":1,"cpu":0.5,"elapsed":2.5,"ran":2,"processes":1%s,"counts":%s}' % (extra, counts)
 
 
 class Script:
@@ -69,6 +70,9 @@ class Script:
     def abort(self) -> None:
         self.aborted = True
         self._queue.put_nowait(None)
+
+    def say(self, line: bytes) -> None:
+        self._queue.put_nowait(line)
 
     def die(self, why: str) -> None:
         self.last_words = why
@@ -103,7 +107,7 @@ async def test_seconds_of_all_generators_add_up_second_by_second() -> None:
         (b'{"offered":100,"sent":96,"skipped":4}', end(), "gen2: it could not send 4.0% of its queries in time"),
         (b'{"offered":100,"sent":0,"skipped":100}', end(unsendable="no route"), "in time: no route"),
         (b'{"offered":100,"sent":100,"receive_errors":2}', end(), "gen2: its own buffers dropped 4 answers"),
-        (GOOD, end(stopped="stop"), "gen2: stopped"),
+        (GOOD, end(stopped="stop"), "stopped"),
         (GOOD, end(stopped="heartbeat"), "gen2: it stopped itself: no heartbeat came"),
     ],
 )
@@ -168,7 +172,7 @@ async def test_whoever_stops_waiting_has_stopped_the_load(stop: Callable[[Genera
                 await task
         else:
             await generators.stop()
-            assert (await task).void == "gen1: stopped; gen2: stopped"
+            assert (await task).void == "stopped"
     assert all("stop" in channel.heard for channel in channels)
 
 
@@ -181,8 +185,67 @@ async def test_a_link_that_breaks_voids_the_trial_and_stops_the_others() -> None
             await asyncio.sleep(0.001)
         broken.die("connection reset")
         trial = await task
-    assert trial.void == "load generator gen1: lost: connection reset; gen2: stopped"
+    assert trial.void == "load generator gen1: lost: connection reset"
+    assert not trial.is_halted, "it is void for more than our stopping it"
     assert trial.counts.sent == 100
+
+
+async def test_a_generator_that_falls_silent_is_lost_and_the_others_are_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A link that swallows everything ends no connection: all that tells is that no tick comes."""
+    monkeypatch.setattr(generator, "_LOOK", 0.01)
+    monkeypatch.setattr(generator, "SILENCE", 0.1)
+    silent, talking = Script(trial=[second(0)]), Script(trial=[second(0)], stop=[end(stopped="stop")])
+    both = [Generator(name, channel, SETUP, "a.test A") for name, channel in (("gen1", silent), ("gen2", talking))]
+    async with Generators(both) as generators:
+        task = asyncio.create_task(generators.trial(ORDER))
+        while "stop" not in talking.heard:
+            talking.say(b'{"ev":"tick","trial":1,"at":0,"counts":{}}')
+            await asyncio.sleep(0.01)
+        trial = await task
+        assert trial.void == "load generator gen1: nothing was heard of it for 0.1 s"
+        assert "stop" in silent.heard, "should it hear again"
+        with pytest.raises(LoadError, match="gen1: nothing was heard of it"):
+            await generators.trial(ORDER)
+
+
+async def test_a_stall_of_our_own_is_not_taken_for_a_generators_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generator, "_LOOK", 0.01)
+    monkeypatch.setattr(generator, "SILENCE", 0.05)
+    channel = Script(trial=[second(0)])
+    async with Generators([Generator("gen1", channel, SETUP, "a.test A")]) as generators:
+        task = asyncio.create_task(generators.trial(ORDER))
+        while "trial" not in channel.heard:
+            await asyncio.sleep(0.001)
+        time.sleep(0.2)  # noqa: ASYNC251 - the stall
+        for line in (second(1), end()):
+            channel.say(line)
+        assert (await task).void == ""
+
+
+async def test_a_trial_that_is_stopped_before_it_began_never_begins() -> None:
+    channel = Script(trial=[second(0), second(1), end()])
+    async with Generators([Generator("gen1", channel, SETUP, "a.test A")]) as generators:
+        task = generators.begin(ORDER)
+        generators.halt()
+        trial = await task
+        assert "trial" not in channel.heard
+        assert (trial.is_halted, trial.counts.sent, trial.order.seconds) == (True, 0, 0)
+
+
+async def test_a_trial_that_was_stopped_is_as_long_as_it_ran() -> None:
+    halted = Script(trial=[second(0), second(1)], stop=[end(stopped="stop")])
+    async with Generators([Generator("gen1", halted, SETUP, "a.test A")]) as generators:
+        task = asyncio.create_task(generators.trial(msgspec.structs.replace(ORDER, seconds=60)))
+        while "trial" not in halted.heard:
+            await asyncio.sleep(0.001)
+        generators.halt()
+        trial = await task
+    assert trial.order.seconds == 2
+    assert trial.answered_rate == 100
+    assert (trial.void, trial.is_halted) == ("stopped", True)
+    assert (trial.unhalted().void, trial.voided("a guard").void) == ("", "a guard")
 
 
 # --- the agent's parts
