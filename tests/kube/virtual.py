@@ -42,9 +42,6 @@ QPS: Final = 100.0
 """Queries per second that the stand-in for Prometheus tells of each ready name server."""
 
 _ASN: Final = 64500
-_PREFIXES: Final = (
-    "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8:de::/48", "2001:db8:11c::/48", "2001:db8:e164::/48",
-)  # fmt: skip
 _SYSTEM: Final = "kube-system"
 _RBAC: Final = "rbac.authorization.k8s.io"
 
@@ -143,7 +140,7 @@ class VirtualCluster(FakeCluster):
     def __init__(self, version: str = "v3.32.1", calico_group: tuple[str, str] = CRD_GROUP) -> None:
         super().__init__(nodes=len(KUBE), calico_group=calico_group)
         self.calico_api = CalicoApi("/".join(calico_group))
-        self.birds = Birds(self._all, _PREFIXES)
+        self.birds = Birds(self._all)
         self._version = version
         self._hung: set[str] = set()
         self._background: list[asyncio.Task[None]] = []
@@ -330,7 +327,7 @@ def _calico(group_version: str, version: str) -> list[Object]:
         obj("BGPConfiguration", "default", asNumber=_ASN, nodeToNodeMeshEnabled=False),
         obj("IPPool", "default", cidr="10.42.0.0/16", natOutgoing=True),
         *(
-            obj("BGPPeer", f"{name}-v{4 if address is v4 else 6}", peerIP=address, asNumber=asn)
+            obj("BGPPeer", f"{name}-v{4 if address is v4 else 6}", nodeSelector="all()", peerIP=address, asNumber=asn)
             for name, (asn, v4, v6) in PEERS.items()
             for address in (v4, v6)
         ),

@@ -148,7 +148,7 @@ class Level(IntEnum):
 
 
 class Effect(NamedTuple):
-    """What becomes of a prefix on a session, and which object does that."""
+    """What becomes of a route on a session, and which object does that."""
 
     level: Level
     cause: str = ""
@@ -161,6 +161,20 @@ class Cell(NamedTuple):
     session: SessionSpec
     peer: Peer
     prefixes: tuple[str, ...]
+
+    def addresses(self, prefix: str) -> tuple[str, ...]:
+        """The tenant's service addresses inside a prefix, as prefixes: what Calico announces of it. The border routers aggregate."""
+        return tuple(str(ip_network(address)) for address in self.tenant.addresses_in(prefix))
+
+    @property
+    def announced(self) -> tuple[str, ...]:
+        """What Calico announces: service addresses, and a prefix itself where the profile knows no address in it."""
+        return tuple(route for prefix in self.prefixes for route in self.addresses(prefix) or (prefix,))
+
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """All that may be announced of it: prefixes and the service addresses inside them."""
+        return tuple(dict.fromkeys(r for prefix in self.prefixes for r in (prefix, *self.addresses(prefix))))
 
     @property
     def pair(self) -> tuple[int, int]:
@@ -200,7 +214,7 @@ class NodeDrain(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def drain_of(objects: CalicoObjects, inventory: Inventory, node: NodeSpec) -> NodeDrain:
-    """The drain state of a node. What is hard isn't soft too; a cell counts by its least drained prefix."""
+    """The drain state of a node. What is hard isn't soft too; a cell counts by its least drained route."""
     pairs: dict[Level, list[tuple[int, int]]] = {level: [] for level in Level}
     for cell in cells_of(inventory, node):
         pairs[effect_on(objects, node.address, cell).level].append(cell.pair)
@@ -217,7 +231,7 @@ def drain_of(objects: CalicoObjects, inventory: Inventory, node: NodeSpec) -> No
 
 def effect_on(objects: CalicoObjects, node: str, cell: Cell) -> Effect:
     """What becomes of a cell on a Kubernetes node."""
-    return min((_effect(objects, node, cell, prefix) for prefix in cell.prefixes), key=lambda effect: effect.level)
+    return min((_effect(objects, node, cell, route) for route in cell.announced), key=lambda effect: effect.level)
 
 
 def _effect(objects: CalicoObjects, node: str, cell: Cell, prefix: str) -> Effect:

@@ -124,13 +124,14 @@ def plan_levers(objects: CalicoObjects, inventory: Inventory, node: NodeSpec, wa
 
 
 def applied(objects: CalicoObjects, changes: Iterable[ObjectChange]) -> CalicoObjects:
-    """The objects as they are after these changes."""
-    found = dict(objects.found)
+    """The objects as they are after these changes. Which versions of them those made isn't known."""
+    found, versions = dict(objects.found), dict(objects.versions)
     for change in changes:
         found.pop((change.kind, change.name), None)
+        versions.pop((change.kind, change.name), None)
         if change.after is not None:
             found[change.kind, change.name] = change.after
-    return msgspec.structs.replace(objects, found=found)
+    return msgspec.structs.replace(objects, found=found, versions=versions)
 
 
 Pair: TypeAlias = tuple[int, int]
@@ -170,8 +171,8 @@ def _choose(objects: CalicoObjects, cells: list[Cell], targets: dict[Pair, Level
             elif targets[cell.pair] is Level.SOFT:
                 if why := _no_operations(objects, cell):
                     refused[cell.pair] = f"{cell.title} can't be soft by itself: {why}"
-                else:
-                    depreferred |= filtered
+                else:  # a rule that accepts names each route: what else is inside the prefix nobody meant to announce
+                    depreferred |= {(cell.session.name, route) for route in cell.routes}
     return Pulled(tagged=frozenset(tagged), rejected=frozenset(rejected), depreferred=frozenset(depreferred)), refused
 
 
@@ -195,7 +196,7 @@ def _no_operations(objects: CalicoObjects, cell: Cell) -> str:
     for name, pool in objects.of("IPPool"):
         spec = part(pool, "spec")
         cidr = network(spec.get("cidr"))
-        inside = [p for p in cell.prefixes if cidr is not None and (route := network(p)) and is_within(route, cidr)]
+        inside = [r for r in cell.routes if cidr is not None and (route := network(r)) and is_within(route, cidr)]
         if spec.get("disableBGPExport") is True and inside:
             return f"IPPool {name} keeps {inside[0]} from being announced, which an accepting filter would undo"
     return ""
@@ -206,7 +207,7 @@ def _dotted(version: tuple[int, int]) -> str:
 
 
 def _is_filtered(cell: Cell, chosen: Pulled) -> bool:
-    return any((cell.session.name, prefix) in chosen.rejected | chosen.depreferred for prefix in cell.prefixes)
+    return any((cell.session.name, route) in chosen.rejected | chosen.depreferred for route in cell.routes)
 
 
 def _obstacle(objects: CalicoObjects, node: NodeSpec, cell: Cell, target: Level) -> str:

@@ -143,12 +143,22 @@ def test_what_rejects_comes_before_other_filters_and_what_accepts_behind_them() 
     assert (theirs, first[:15], last[:15]) == ("theirs", "anyconsole-hard", "anyconsole-soft")
     assert after.found["BGPFilter", last]["spec"]["exportV4"] == [
         {
-            "cidr": "198.51.100.0/24",
+            "cidr": route,
             "matchOperator": "Equal",
             "action": "Accept",
             "operations": [{"addCommunity": {"value": "65535:0"}}],
         }
+        for route in ("198.51.100.0/24", "198.51.100.53/32")
     ]
+
+
+def test_what_set_up_made_can_be_filtered_like_any_other_session_and_stays_when_it_is_undrained() -> None:
+    ours = [
+        peer | {"metadata": peer["metadata"] | {"labels": {"app.kubernetes.io/managed-by": "anyconsole"}}}
+        for peer in bgp_peers(node=HV1.address)
+    ]
+    _, after = planned(objects(peer=ours), drained(hard=((DE, IX1_V4),)))
+    assert applied(after, plan_levers(after, FLEET, HV1, NodeDrain()).changes).found == objects(peer=ours).found
 
 
 def test_a_peer_is_depreferred_by_its_own_recipe() -> None:
