@@ -246,10 +246,10 @@ class Runner:
     # --- the order of things
 
     async def _lanes(self) -> None:
-        """One host at a time, the first alone as canary; the others up to `parallel` at once."""
+        """One host (or cluster) at a time, the first alone as canary; the others up to `parallel` at once."""
         lanes: dict[str, list[int]] = {}
         for i, step in enumerate(self.run.plan.steps):
-            lanes.setdefault(step.host, []).append(i)
+            lanes.setdefault(step.place, []).append(i)
         canary, *others = lanes.values()
         await self._lane(canary)
         slots = asyncio.Semaphore(self._parallel)

@@ -160,8 +160,8 @@ class Changes:
             raise AnyconsoleError("nothing to change: every announcement is as wanted already")
         if not plan.reason.strip():
             raise AnyconsoleError("a change needs a reason")
-        busy = {s.host for r in self._runners.values() if r.run.state is not RunState.ENDED for s in r.run.plan.steps}
-        if taken := sorted(busy & {step.host for step in plan.steps}):
+        busy = {s.place for r in self._runners.values() if r.run.state is not RunState.ENDED for s in r.run.plan.steps}
+        if taken := sorted(busy & {step.place for step in plan.steps}):
             raise AnyconsoleError(f"{', '.join(taken)}: another change of this console is running there")
         operator = Operator(
             user=getpass.getuser(), host=socket.gethostname(), key=self._operator_key(plan.steps[0].host)

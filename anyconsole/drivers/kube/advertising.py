@@ -67,12 +67,11 @@ _SERIAL_TEXT: Final = re.compile(r"[0-9]{1,15}")
 class CalicoObjects(msgspec.Struct, frozen=True):
     """The objects that a drain state is made of, by kind and name, without what the API server adds (status, managed fields).
 
-    `versions` are their resourceVersions, `calico` is Calico's version, None if that isn't known.
+    `calico` is Calico's version, None if that isn't known.
     """
 
     api: CalicoApi
     found: dict[ObjectKey, Json]
-    versions: dict[ObjectKey, str] = {}
     calico: tuple[int, int] | None = None
 
     def of(self, kind: str) -> Iterator[tuple[str, Json]]:
@@ -86,7 +85,7 @@ class CalicoObjects(msgspec.Struct, frozen=True):
 
 def objects_of(api: CalicoApi, lists: Mapping[str, Iterable[object]]) -> CalicoObjects:
     """The objects by kind as they were parsed: Node, BGPPeer, BGPConfiguration, BGPFilter, IPPool, ClusterInformation."""
-    found, versions = {}, {}
+    found = {}
     for kind, members in lists.items():
         for obj in members:
             metadata = part(obj, "metadata")
@@ -99,9 +98,8 @@ def objects_of(api: CalicoApi, lists: Mapping[str, Iterable[object]]) -> CalicoO
                 "kind": kind,
                 "metadata": {"name": name} | kept,
             } | ({} if kind == "Node" else {"spec": part(obj, "spec")})
-            versions[kind, name] = text(metadata, "resourceVersion")
     about = part(found.get(("ClusterInformation", "default")), "spec")
-    return CalicoObjects(api, found, versions, _version(text(about, "calicoVersion")))
+    return CalicoObjects(api, found, _version(text(about, "calicoVersion")))
 
 
 def _strings(found: Json) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Final
 
 from anyconsole.drivers.kube.access import KubeApi
 from anyconsole.drivers.kube.calico import KINDS, CalicoApi
+from anyconsole.drivers.kube.lock import NAMESPACE
 from anyconsole.model.inventory import ClusterSpec
 from anyconsole.model.pods import Permission
 
@@ -17,22 +18,19 @@ _AT_ONCE: Final = 4
 _NAMESPACES: Final = 20
 """Namespaces that are asked about one by one where a permission isn't held in all of them."""
 
+_VERBS: Final = ("create", "patch", "delete")
+
 CHANGED: Final = {
-    "": ("configmaps", "limitranges", "resourcequotas", "secrets", "serviceaccounts", "services"),
+    "": ("configmaps", "limitranges", "resourcequotas", "serviceaccounts", "services"),
     "apps": ("daemonsets", "deployments", "statefulsets"),
-    "batch": ("jobs",),
     "networking.k8s.io": ("networkpolicies",),
     "policy": ("poddisruptionbudgets",),
-    "rbac.authorization.k8s.io": ("rolebindings", "roles"),
 }
-"""Resources in namespaces that set-up, teardown and drains change, by API group."""
+"""Resources in namespaces that set-up and teardown of tenants change, by API group. Secrets and roles aren't among them."""
 
-_CHANGED_EVERYWHERE: Final = {
-    "": ("namespaces", "nodes"),
-    "rbac.authorization.k8s.io": ("clusterrolebindings", "clusterroles"),
-    "scheduling.k8s.io": ("priorityclasses",),
-}
-_VERBS: Final = ("create", "patch", "delete")
+_EVERYWHERE: Final = {("", "namespaces"): _VERBS, ("", "nodes"): ("patch",)}
+_OURS: Final = {("batch", "jobs"): ("create", "delete"), ("coordination.k8s.io", "leases"): ("create", "delete")}
+"""In our own namespace: the dead-man and the lock of a drain."""
 
 
 def reading(spec: ClusterSpec, calico: CalicoApi | None) -> Iterator[Permission]:
@@ -53,12 +51,17 @@ def reading(spec: ClusterSpec, calico: CalicoApi | None) -> Iterator[Permission]
 
 def changing(calico: CalicoApi | None) -> Iterator[Permission]:
     """What it takes to change something, wherever that is: those with an empty namespace are about all of them."""
-    for group, resources in (*_CHANGED_EVERYWHERE.items(), *CHANGED.items()):
-        yield from (Permission(verb=v, resource=r, group=group) for r in resources for v in _VERBS)
+    for (group, resource), verbs in _EVERYWHERE.items():
+        yield from (Permission(verb=verb, resource=resource, group=group) for verb in verbs)
+    for group, resources in CHANGED.items():
+        yield from (Permission(verb=verb, resource=resource, group=group) for resource in resources for verb in _VERBS)
+    for (group, resource), verbs in _OURS.items():
+        yield from (Permission(verb=verb, resource=resource, group=group, namespace=NAMESPACE) for verb in verbs)
     if calico is not None:
         group = calico.group_version.partition("/")[0]
-        kinds = ("bgpconfigurations", "bgpfilters", "bgppeers", "caliconodestatuses")
+        kinds = ("bgpconfigurations", "bgpfilters", "bgppeers")
         yield from (Permission(verb=v, resource=r, group=group) for r in kinds for v in _VERBS)
+        yield from (Permission(verb=v, resource="caliconodestatuses", group=group) for v in ("create", "delete"))
 
 
 async def denied(api: KubeApi, spec: ClusterSpec, calico: CalicoApi | None) -> tuple[Permission, ...]:

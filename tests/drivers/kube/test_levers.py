@@ -78,10 +78,9 @@ def titles(levers: Levers) -> list[str]:
 
 def test_everything_hard_is_one_label_on_the_node() -> None:
     levers, after = planned(objects(), drained(hard=EVERYTHING))
-    assert [change.call().body for change in levers.changes] == [
+    assert [change.patch for change in levers.changes] == [
         {
             "metadata": {
-                "resourceVersion": "17",
                 "labels": {EXCLUDE_LABEL: "true"},
                 "annotations": {"anyconsole.io/exclude-label-was": "", "anyconsole.io/drain": NOTE},
             }
@@ -241,7 +240,7 @@ def test_undraining_never_takes_away_annotations_that_came_meanwhile() -> None:
     bare["Node", HV1.address]["metadata"]["annotations"] = {"anyconsole.io/exclude-label-was": ""}
     world = msgspec.structs.replace(after, found=bare)
     (change,) = plan_levers(world, FLEET, HV1, NodeDrain()).changes
-    assert (change.call().body or {})["metadata"]["annotations"] == {"anyconsole.io/exclude-label-was": None}
+    assert change.patch["metadata"]["annotations"] == {"anyconsole.io/exclude-label-was": None}
 
 
 LEVELS = st.fixed_dictionaries({pair: st.sampled_from(list(Level)) for pair in EVERYTHING})
@@ -341,7 +340,7 @@ def test_objects_that_make_no_sense_never_stop_a_plan(lists: object) -> None:
     world = objects_of(V3, {kind: found for kind, found in kinds if isinstance(found, list)})
     for wanted in (NodeDrain(), drained(hard=EVERYTHING), drained(hard=((DE, IX1_V4),), soft=((NIC, TRANSIT_V4),))):
         levers = plan_levers(world, FLEET, HV1, wanted)
-        assert all(change.call() for change in levers.changes)
+        assert all(change.calls() for change in levers.changes)
         assert all(line.isprintable() and len(line) < 1000 for line in levers.refused)
         drain_of(applied(world, levers.changes), FLEET, HV1)
 
@@ -377,15 +376,19 @@ async def test_an_api_server_takes_a_drain_and_gives_back_what_was_there(
             assert calico == CalicoApi("/".join(group))
             world = await read(api, calico)
             wanted = drained(hard=((DE, IX1_V4), (DE, IX1_V6)), soft=((NIC, TRANSIT_V4), (DE, TRANSIT_V6)))
-            script = render(change.call() for change in plan_levers(world, FLEET, HV1, wanted).changes)
+            script = render(
+                call for change in plan_levers(world, FLEET, HV1, wanted).changes for call in change.calls()
+            )
             done = await carry_out(api, script, 20)
             assert (done.exit_status, done.stderr) == (Ended.DONE, b""), done.stdout
             after = await read(api, calico)
             assert drain_of(after, FLEET, HV1) == wanted
             # Planned for objects that have changed since: refused, not overwritten.
             stale = plan_levers(world, FLEET, HV1, drained(hard=EVERYTHING)).changes
-            late = await carry_out(api, render(change.call() for change in stale), 20)
+            late = await carry_out(api, render(call for change in stale for call in change.calls()), 20)
             assert late.exit_status == Ended.STALE
-            undrain = render(change.call() for change in plan_levers(after, FLEET, HV1, NodeDrain()).changes)
+            undrain = render(
+                c for change in plan_levers(after, FLEET, HV1, NodeDrain()).changes for c in change.calls()
+            )
             assert (await carry_out(api, undrain, 20)).exit_status == Ended.DONE
             assert (await read(api, calico)).found == world.found
