@@ -229,20 +229,23 @@ def _node_steps(asked: _Asked, node: NodeSpec, cells: Iterable[_Cell]) -> list[S
         else:
             states[name] = state_of(status)
     steps: list[Step] = []
+    unplanned: set[str] = set()
     for stage in asked.request.level.stages:
         for name, chosen in by_speaker.items():
             before = states[name]
             changes = tuple(_changes(asked.store, node, chosen, before, stage, asked.request.level))
-            if changes:
+            if changes and name not in unplanned:
                 numbers = {(c.tenant, c.session) for c in changes}
                 pairs = {(t.number, s.number) for _, s, t, _ in chosen if (t.name, s.name) in numbers}
                 after = _state_after(before, pairs, stage, asked.request, asked.now)
                 try:
                     steps.append(_step(asked, node, chosen[0][0], changes, before, after, is_later=bool(steps)))
                 except CannotDrainError as cannot:
+                    # An undrain whose canary can't be had serves at once; its step says so.
                     if stage is not Intent.SOFT or asked.request.level is not Level.SERVE:
                         asked.missing.extend(cannot.reasons)
-                    continue  # an undrain whose canary can't be had serves at once; its step says so
+                        unplanned.add(name)
+                    continue
                 states[name] = after
     return steps
 

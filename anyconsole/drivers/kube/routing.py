@@ -156,7 +156,7 @@ class Routing:
         obstacle = f"no permission: list ippools: {pools.error}" if pools.denied else ""
         config = (objects, self._lock, obstacle)
         # A lock expires by time alone.
-        if config != self._told or (self._lock is not None and self._lock.expires_at < now):
+        if self._lock is not None and (config != self._told or self._lock.expires_at < now):
             self._told = config
             self._emit([routing_config(objects, self._spec.name, now, self._lock, obstacle)])
         self._speak([*self.nodes.values()])
