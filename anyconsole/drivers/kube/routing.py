@@ -32,7 +32,7 @@ from anyconsole.drivers.kube.lock import Lock, read_lock
 from anyconsole.drivers.kube.nodes import cluster_node_of
 from anyconsole.drivers.kube.terminal import execute
 from anyconsole.drivers.kube.values import part, parts, text
-from anyconsole.drivers.kube.watch import Batch, Watch
+from anyconsole.drivers.kube.watch import Batch, Watch, WatchState
 from anyconsole.drivers.kube.workloads import Emit
 from anyconsole.model.facts import Export, Exported
 from anyconsole.model.inventory import ClusterSpec, Inventory, NodeSpec
@@ -126,7 +126,11 @@ class Routing:
         def take(batch: Batch[Object]) -> None:
             self._take(kind, {name: obj for (_, name), obj in batch.changed.items()}, [n for _, n in batch.gone])
 
-        return Watch(self._api, path, project, take)
+        def heed(state: WatchState) -> None:
+            if state.synced and kind != _STATUS:  # of a kind without objects nothing else is ever told
+                self._tell_routing()
+
+        return Watch(self._api, path, project, take, on_state=heed)
 
     def _take(self, kind: str, changed: dict[str, Object], gone: list[str]) -> None:
         self._keep(kind, changed, gone)

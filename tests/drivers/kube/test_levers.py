@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -26,7 +27,7 @@ from anyconsole.drivers.kube.advertising import (
 from anyconsole.drivers.kube.calico import EXCLUDE_LABEL, CalicoApi, calico_api, node_path
 from anyconsole.drivers.kube.execute import carry_out
 from anyconsole.drivers.kube.levers import Levers, applied, plan_levers
-from anyconsole.drivers.kube.script import render
+from anyconsole.drivers.kube.script import Call, Verb, render, unmet
 from anyconsole.drivers.transaction import Ended
 from anyconsole.model.inventory import ClusterSpec, SoftRecipe
 from tests.drivers.kube.calico_fleet import (
@@ -306,8 +307,15 @@ def test_any_state_leads_to_any_other_without_harm_on_the_way_and_back_exactly(
         assert levels["hv2"] == before["hv2"]
         for was, is_now, will in zip(before["hv1"], levels["hv1"], then["hv1"], strict=True):
             assert min(was, will) <= is_now <= max(was, will)
-    # Broken off anywhere, an undrain clears up all the same.
     half = applied(world, levers.changes[:broken_off])
+    # Broken off anywhere, it can be taken back, as often as one likes, and no session goes down on the way.
+    for _ in range(2):
+        way = [half, *carried_out(half, levers.undo_calls())]
+        assert all(session_names(now) == names for now in way)
+        half = way[-1]
+        assert half.found == world.found
+    half = applied(world, levers.changes[:broken_off])
+    # And an undrain clears up all the same.
     clearing = plan_levers(half, FLEET, HV1, NodeDrain()).changes
     assert all(session_names(applied(half, clearing[:place])) == names for place in range(len(clearing)))
     assert applied(half, clearing).found == start.found
@@ -315,6 +323,47 @@ def test_any_state_leads_to_any_other_without_harm_on_the_way_and_back_exactly(
     assert plan_levers(after, FLEET, HV1, wanted).changes == ()
     # Undrained, every object is as before the first drain, and none of ours is left.
     assert applied(after, plan_levers(after, FLEET, HV1, NodeDrain()).changes).found == start.found
+
+
+def carried_out(world: CalicoObjects, calls: Iterable[Call]) -> Iterator[CalicoObjects]:
+    """The objects after each call, by an API server in small."""
+    found, skipped = dict(world.found), ""
+    places = {change_path(world, *key): key for key in found}
+    for call in calls:
+        key = places.get(call.path)
+        obj = found.get(key) if key is not None else None
+        if call.verb is Verb.EXPECT:
+            skipped = call.path if unmet(call.body or {}, obj) else ""
+        elif skipped == call.path:
+            skipped = ""
+        elif call.verb is Verb.CREATE:
+            assert call.body is not None
+            made = (call.body["kind"], call.body["metadata"]["name"])
+            places[f"{call.path}/{made[1]}"] = made
+            found.setdefault(made, call.body)
+        elif key is not None and obj is not None and call.verb is Verb.DELETE:
+            del found[key]
+        elif key is not None and obj is not None:
+            found[key] = without_nothing(merged(obj, call.body or {}))
+        yield msgspec.structs.replace(world, found=dict(found))
+
+
+def change_path(world: CalicoObjects, kind: str, name: str) -> str:
+    return node_path(name) if kind == "Node" else world.api.path(kind, name)
+
+
+def merged(obj: Json, patch: Json) -> Json:
+    """RFC 7396."""
+    kept = {k: v for k, v in obj.items() if k not in patch}
+    return kept | {
+        k: merged(obj.get(k) or {}, v) if isinstance(v, dict) else v for k, v in patch.items() if v is not None
+    }
+
+
+def without_nothing(obj: Json) -> Json:
+    """An object as we read it: without maps of metadata that hold nothing."""
+    metadata = {k: v for k, v in obj["metadata"].items() if v != {}}
+    return obj | {"metadata": metadata}
 
 
 def listing(world: CalicoObjects) -> dict[str, list[Json]]:
