@@ -82,7 +82,12 @@ def test_the_steps_of_all_nodes_of_a_cluster_build_on_each_other_in_one_lane() -
     assert f"drain.anyconsole.io/peer-{IX1_V4}" in str([c.body for c in other if c.verb is Verb.EXPECT])
     told = render(plan, evaluate(seen(objects()), plan.changes, NOW))
     assert "create BGPFilter anyconsole-soft-hv1" in told
-    assert "import urllib" not in told.split("SCRIPT 1 apply")[0], "the program is in the scripts, not in what changes"
+    shown, scripts = told.split("SCRIPT 1 apply", 1)
+    assert "   diff    + spec.filters: [anyconsole-soft-hv1" in shown
+    assert "   diff    - spec.nodeSelector: rack == 'r1'\n" in shown
+    assert "import http.client" not in shown
+    assert "\n              import http.client\n" in scripts, "the dead-man can be read before it is let loose"
+    assert "&id" not in scripts
 
 
 def test_the_dead_man_is_awake_before_anything_is_marked_and_that_before_anything_is_pulled() -> None:

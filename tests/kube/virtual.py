@@ -29,6 +29,7 @@ from anyconsole.profile import load_profile
 from tests.kube.apiserver import CRD_GROUP, ExecCall, FakeCluster
 from tests.kube.apiserver.objects import Object, copy, now
 from tests.kube.birds import Birds, is_ready
+from tests.kube.dead_men import DeadMen
 
 __all__ = ["KUBE", "PEERS", "QPS", "VirtualCluster"]
 
@@ -368,6 +369,7 @@ def main() -> None:
         inventory = load_profile(str(path))
         cluster.make_roles(inventory)
         cluster.serve(inventory)
+        DeadMen(cluster, Path(directory))
         print(path, flush=True)
         try:
             wait: Callable[[], str] = sys.stdin.read

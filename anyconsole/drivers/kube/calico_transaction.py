@@ -195,6 +195,8 @@ def _difference(change: ObjectChange) -> list[str]:
     """One object: what becomes different, and what isn't there any more."""
     if change.after is None:
         return [change.title]
+    if change.before is None:
+        return [change.title, *(f"  {line}" for line in difference({"spec": change.after.get("spec")}, None))]
     lines = difference(change.after, change.before)
-    dropped = [f"- {line[2:]}" for line in difference(change.before or {}, change.after) if line.startswith("+ ")]
+    dropped = [f"- {line[2:]}" for line in difference(change.before, change.after) if line.startswith("+ ")]
     return [change.title, *(f"  {line}" for line in (*lines, *(line for line in dropped if line not in lines)))]

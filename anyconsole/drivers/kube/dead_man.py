@@ -181,7 +181,8 @@ class DeadMan:
             lease = self._api.get(self._lease)
             if (lease.get("spec") or {}).get("holderIdentity") == self._token:
                 version = {"resourceVersion": lease["metadata"]["resourceVersion"]}
-                self._api.send("DELETE", self._lease, {"preconditions": version})
+                options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": version}
+                self._api.send("DELETE", self._lease, options)
         except RefusedError as refused:
             if refused.status != 404:
                 raise

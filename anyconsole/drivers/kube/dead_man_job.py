@@ -72,8 +72,7 @@ def job(name: str, namespace: str, kube: str, image: str, watched: Watched) -> J
         "image": image,
         "command": ["python3", "-I", "-c", _program()],
         "env": [
-            # A dollar sign could be the beginning of a reference to a variable.
-            {"name": "CHANGE", "value": msgspec.json.encode(change).decode().replace("$", "\\u0024")},
+            {"name": "CHANGE", "value": _text(change)},
             {"name": "ACCOUNT", "value": "/var/run/secrets/kubernetes.io/serviceaccount"},
         ],
         "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "64Mi"}},
@@ -108,6 +107,11 @@ def job(name: str, namespace: str, kube: str, image: str, watched: Watched) -> J
             "template": {"metadata": {"labels": labels}, "spec": pod},
         },
     }
+
+
+def _text(change: Json) -> str:
+    """For people too; without dollar signs, for one could be the beginning of a reference to a variable."""
+    return msgspec.json.format(msgspec.json.encode(change), indent=1).decode().replace("$", "\\u0024") + "\n"
 
 
 def _program() -> str:

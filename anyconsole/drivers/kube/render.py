@@ -77,7 +77,10 @@ def yaml_of(obj: Object) -> str:
     import yaml  # noqa: PLC0415 - as above
 
     class Dumper(yaml.SafeDumper):
-        """Writes text of several lines as it is."""
+        """Writes text of several lines as it is, and what is there twice, twice."""
+
+        def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - as it is called
+            return True
 
     def text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
         # One that ends in empty lines would take those along that follow it in a script.
