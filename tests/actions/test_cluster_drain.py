@@ -10,6 +10,7 @@ import pytest
 from anyconsole.actions.drain import DrainRequest, Level, make_plan
 from anyconsole.actions.guards import Outcome, evaluate
 from anyconsole.actions.plan import Plan, render
+from anyconsole.actions.runner import COMMAND_DEADLINE
 from anyconsole.drivers.kube.advertising import CalicoObjects, NodeDrain, drain_of
 from anyconsole.drivers.kube.calico import serial_of
 from anyconsole.drivers.kube.calico_transaction import routing_config
@@ -17,7 +18,7 @@ from anyconsole.drivers.kube.levers import applied, plan_levers
 from anyconsole.drivers.kube.lock import Lock
 from anyconsole.drivers.kube.script import Verb, parse
 from anyconsole.model.facts import InstanceStatus, SpeakerStatus
-from anyconsole.model.inventory import NodeSpec
+from anyconsole.model.inventory import Inventory, NodeSpec
 from anyconsole.model.pods import Cluster, Permission
 from anyconsole.model.store import FleetStore
 from anyconsole.model.verdicts import Intent
@@ -34,9 +35,10 @@ def seen(
     lock: Lock | None = READY,
     denied: tuple[Permission, ...] = (),
     obstacle: str = "",
+    fleet: Inventory = FLEET,
 ) -> FleetStore:
     """A store that was told of these objects."""
-    store = FleetStore(FLEET)
+    store = FleetStore(fleet)
     store.apply([
         routing_config(world, "k3s", NOW, lock, obstacle),
         Cluster(node="k3s", section="api", at=NOW, user="alice", denied=denied),
@@ -88,6 +90,15 @@ def test_the_steps_of_all_nodes_of_a_cluster_build_on_each_other_in_one_lane() -
     assert "import http.client" not in shown
     assert "\n              import http.client\n" in scripts, "the dead-man can be read before it is let loose"
     assert "&id" not in scripts
+
+
+def test_nothing_can_be_pulled_behind_the_dead_mans_back() -> None:
+    """It never takes a change back while the script that makes it may still be under way."""
+    limits = msgspec.structs.replace(FLEET.guards, hold=10)
+    store = seen(objects(), fleet=msgspec.structs.replace(FLEET, guards=limits))
+    (step,) = planned(store, Level.HARD).steps
+    assert step.hold > COMMAND_DEADLINE
+    assert f'"hold": {step.hold}' in step.apply
 
 
 def test_the_dead_man_is_awake_before_anything_is_marked_and_that_before_anything_is_pulled() -> None:

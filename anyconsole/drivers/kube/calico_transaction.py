@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from anyconsole.drivers.kube import dead_man_job
 from anyconsole.drivers.kube.advertising import PENDING, SERIAL, CalicoObjects, NodeDrain
 from anyconsole.drivers.kube.calico import CalicoApi, node_path
 from anyconsole.drivers.kube.dead_man import ARMED
@@ -83,7 +84,7 @@ def transaction(
         before: The serial that the drain state has, as it is told of the speaker.
         after: What is wanted, with its serial and note.
         levers: How.
-        hold: Seconds until it is taken back unless it is confirmed.
+        hold: Seconds until it is taken back unless it is confirmed; it may be later.
         image: Has a Python, for the dead-man.
         lock: The uid of a lock that has expired and has to go first, "" if there is none.
 
@@ -94,6 +95,7 @@ def transaction(
         raise ValueError(f"a change can't be held for {hold} s")
     if after.serial is None or after.serial == before:
         raise ValueError(f"serials that differ are needed, not {before} -> {after.serial}")
+    hold = max(hold, dead_man_job.SHORTEST)
     told = text(_annotations(objects, kube), SERIAL) or None
     node, token = node_path(kube), _token(kube, after)
     untouched: Json = {SERIAL: told, PENDING: None}

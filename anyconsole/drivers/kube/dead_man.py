@@ -99,7 +99,6 @@ class DeadMan:
         self._node: str = change["node"]
         self._lease: str = change["lease"]
         self._hold: float = change["hold"]
-        self._unmarked: float = change["unmarked"]
         self._pace: float = change["pace"]
         self._undo: list[Json] = change["undo"]
         self._before: Json = change["before"]
@@ -115,7 +114,7 @@ class DeadMan:
         if armed is None:
             say("the lock is somebody else's")
             return
-        ends, gives_up = began + self._hold - armed, began + max(self._hold - armed, self._unmarked)
+        ends = began + self._hold - armed
         say(f"{self._token}: takes it back in {ends - began:.0f} s unless it is confirmed")
         was_marked = False
         while True:
@@ -129,7 +128,7 @@ class DeadMan:
                         break
                 elif found == self._going:  # another of us, that was ended on the way
                     break
-                elif was_marked or self._is_after or now >= gives_up:
+                elif was_marked or self._is_after or now >= ends:
                     say("confirmed" if was_marked or self._is_after else "nothing was ever changed")
                     self._until(self._free)
                     return

@@ -11,13 +11,13 @@ from anyconsole.drivers.kube.calico import MANAGED_BY, OWNER
 from anyconsole.drivers.kube.script import Call
 from anyconsole.drivers.kube.values import Json
 
-__all__ = ["ASKED", "GOING", "PACE", "UNMARKED", "Watched", "job"]
+__all__ = ["ASKED", "GOING", "PACE", "SHORTEST", "Watched", "job"]
 
 ASKED: Final = "asked back"
 GOING: Final = "going back"
 
-UNMARKED: Final = 40
-"""Seconds that the change may take to begin once its dead-man is awake: longer than a script is ever let run."""
+SHORTEST: Final = 30
+"""The shortest time to watch, in seconds: longer than a script is ever let run, so that nothing is pulled behind the dead-man's back."""
 
 PACE: Final = 1.0
 """Seconds between two looks of the dead-man at its change."""
@@ -62,7 +62,7 @@ def job(name: str, namespace: str, kube: str, image: str, watched: Watched) -> J
     """
     fields = ("verb", "path", "body")
     change = {name: getattr(watched, name) for name in ("token", "mark", "node", "lease", "hold", "before", "after")}
-    change |= {"asked": ASKED, "going": GOING, "unmarked": UNMARKED, "pace": PACE}
+    change |= {"asked": ASKED, "going": GOING, "pace": PACE}
     change |= {"undo": [{field: getattr(call, field) for field in fields} for call in watched.undo]}
     labels = {MANAGED_BY: OWNER, "anyconsole.io/component": "dead-man"}
     elsewhere = {"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": [kube]}]}

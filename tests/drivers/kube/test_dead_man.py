@@ -103,7 +103,7 @@ async def world(
 ) -> AsyncIterator[World]:
     """As an operator sees it who holds no more than the two roles; afterwards nothing is left of a change."""
     made, inventory, men = cluster
-    monkeypatch.setattr(dead_man_job, "UNMARKED", HOLD)
+    monkeypatch.setattr(dead_man_job, "SHORTEST", HOLD)
     monkeypatch.setattr(dead_man_job, "PACE", 0.05)
     if made.get("clusterrolebindings", "", "alice-anyconsole-operator") is None:
         made.user("alice", "anyconsole-reader", "anyconsole-operator")
