@@ -202,6 +202,14 @@ def test_a_ready_pod_has_current_zones_and_one_that_is_not_watched_must_tell_its
     assert serials(is_ready=None) is not Outcome.OK
 
 
+def test_what_is_too_much_for_one_change_is_not_begun() -> None:
+    theirs = [f"{'x' * 60}-{n}" for n in range(1000)]
+    world = objects(peer=bgp_peers(node=HV1.address, filters=theirs))
+    plan = planned(seen(world), Level.HARD, tenants=("de",))
+    assert plan.steps == ()
+    assert "choose fewer tenants or sessions" in plan.missing[0]
+
+
 def test_what_changes_while_it_is_planned_is_planned_again() -> None:
     store = seen(objects())
     store.apply([routing_config(drained(objects(), *EVERYTHING), "k3s", NOW, Lock(has_account=True))])

@@ -89,7 +89,7 @@ def transaction(
         lock: The uid of a lock that has expired and has to go first, "" if there is none.
 
     Raises:
-        ValueError: `hold` or the serials can't be.
+        ValueError: `hold` or the serials can't be, or it is too much for one change.
     """
     if hold < 1:
         raise ValueError(f"a change can't be held for {hold} s")

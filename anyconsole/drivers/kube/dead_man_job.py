@@ -22,6 +22,9 @@ SHORTEST: Final = 30
 PACE: Final = 1.0
 """Seconds between two looks of the dead-man at its change."""
 
+_LONGEST: Final = 120_000
+"""Bytes of a variable of a process: the kernel takes 128 KiB."""
+
 _KEPT: Final = 600
 """Seconds that a Job which has ended, and its log, are kept."""
 
@@ -51,7 +54,7 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def job(name: str, namespace: str, kube: str, image: str, watched: Watched) -> Json:
-    """The Job.
+    """The Job. Raises ValueError if it is too much for one.
 
     Args:
         name: Its name.
@@ -64,6 +67,11 @@ def job(name: str, namespace: str, kube: str, image: str, watched: Watched) -> J
     change = {name: getattr(watched, name) for name in ("token", "mark", "node", "lease", "hold", "before", "after")}
     change |= {"asked": ASKED, "going": GOING, "pace": PACE}
     change |= {"undo": [{field: getattr(call, field) for field in fields} for call in watched.undo]}
+    told = _text(change)
+    if len(told.encode()) > _LONGEST:
+        raise ValueError(
+            "what would have to be taken back is too much for one change: choose fewer tenants or sessions"
+        )
     labels = {MANAGED_BY: OWNER, "anyconsole.io/component": "dead-man"}
     elsewhere = {"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": [kube]}]}
     affinity = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": elsewhere}]}
@@ -72,7 +80,7 @@ def job(name: str, namespace: str, kube: str, image: str, watched: Watched) -> J
         "image": image,
         "command": ["python3", "-I", "-c", _program()],
         "env": [
-            {"name": "CHANGE", "value": _text(change)},
+            {"name": "CHANGE", "value": told},
             {"name": "ACCOUNT", "value": "/var/run/secrets/kubernetes.io/serviceaccount"},
         ],
         "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "64Mi"}},
