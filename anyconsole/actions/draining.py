@@ -173,9 +173,7 @@ class Draining:
             bgp = self._store.session(step.host, change.speaker, change.session)
             is_down = bgp is not None and bgp.state != "Established"
             # A soft drain that the daemon can't show (FRR hides communities) is left to its peers to see.
-            unseen = (
-                sent is Exported.UNKNOWN and change.after is not Intent.SERVE and self._is_enough(step, change, now)
-            )
+            unseen = sent is Exported.UNKNOWN and change.after is not Intent.SERVE
             if sent is not _EXPORTED[change.after] and not is_down and not unseen:
                 wrong += 1
         total = len(step.changes)
@@ -183,14 +181,6 @@ class Draining:
         exports = f"{total - wrong} of {total} exports are {wanted}" if total else "no announcement changes"
         words = f"serial {serial}, {exports}"
         return Proof(layer="daemon", met=not wrong, words=words, required=True)
-
-    def _is_enough(self, step: Step, change: Change, now: float) -> bool:
-        """Whether the serial proves something without exports: Calico's is a note of ours, so there a peer must tell."""
-        speaker = next(s for s in self._store.inventory.node(step.host).speakers if s.name == step.part)
-        if speaker.kind != "calico":
-            return True
-        session = next(s for s in speaker.sessions if s.name == change.session)
-        return peer_view(self._store, step.host, step.part, session, change.prefix, now).seen != "unknown"
 
     def _still_down(self, step: Step, now: float) -> str | None:
         """Why a session that comes up with the step isn't up; None if all are, or one that announces nothing has had its time."""
@@ -223,10 +213,27 @@ class Draining:
                 why = why or f"{change.peer} still has {change.prefix}: {view.words}"
         if bad:
             return Proof(layer="peers", met=False, words=why, required=True)
+        if noted := self._only_noted(step, now):
+            return Proof(layer="peers", met=False, words=noted, required=True)
         if good:
             words = f"{good} of {len(step.changes)} as planned at the peers"
             return Proof(layer="peers", met=True, words=words, required=True)
         return Proof(layer="peers", met=None, words="no looking glass tells")
+
+    def _only_noted(self, step: Step, now: float) -> str:
+        """What of a step nothing but our own note on a Node says: Calico's serial is none of BIRD's. "" if there is no such thing."""
+        speaker = next(s for s in self._store.inventory.node(step.host).speakers if s.name == step.part)
+        sessions = {s.name: s for s in speaker.sessions}
+        for change in step.changes if speaker.kind == "calico" else ():
+            export = self._store.export(step.host, step.part, change.session, change.prefix)
+            is_told = (
+                export is not None and self._store.is_fresh(export, now) and export.exported is not Exported.UNKNOWN
+            )
+            view = peer_view(self._store, step.host, step.part, sessions[change.session], change.prefix, now)
+            if not is_told and view.seen == "unknown":
+                why = export.detail if export is not None and export.detail else "BIRD was not asked"
+                return f"nobody tells whether {change.peer} still has {change.prefix}: {why}"
+        return ""
 
     def _catchment(self, step: Step, now: float) -> Proof:
         """Which vantage points the node answers, for tenants of the step."""
