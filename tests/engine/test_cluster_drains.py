@@ -6,6 +6,7 @@ The engine is the real one, the dead-man a real process; Kubernetes and Calico a
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from anyconsole.drivers.kube.calico import EXCLUDE_LABEL
 from anyconsole.engine.core import FleetEngine
 from anyconsole.errors import AnyconsoleError
 from anyconsole.headless import looked_at
+from anyconsole.model.facts import Capacity
 from anyconsole.profile import load_profile
 from tests.kube.dead_men import DeadMen
 from tests.kube.virtual import PEERS, VirtualCluster
@@ -64,6 +66,13 @@ async def console(
     )
     async with looked_at(load_profile(str(profile)), 20) as engine:
         engine.changes.arm(3600)
+        # Measured, so that no guard has to ask.
+        now = time.time()
+        engine.take([
+            Capacity(node=node.name, section="capacity", at=now, tenant=i.tenant, qps=10_000, measured_at=now)
+            for node in engine.inventory.nodes
+            for i in node.instances
+        ])  # fmt: skip
         yield engine
 
 
