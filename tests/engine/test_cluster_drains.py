@@ -88,9 +88,13 @@ def plan(engine: FleetEngine, level: Level, **scope: Any) -> Plan:  # noqa: ANN4
     return made
 
 
+async def start(engine: FleetEngine, made: Plan) -> str:
+    return await engine.changes.start(made, {})
+
+
 async def change(engine: FleetEngine, level: Level, **scope: Any) -> Run:  # noqa: ANN401 - as above
     made = plan(engine, level, **scope)
-    run = await engine.changes.wait(await engine.changes.start(made, {}))
+    run = await engine.changes.wait(await start(engine, made))
     assert run.outcome is Outcome.DONE, (run.words, [step.words for step in run.steps])
     assert [step.state for step in run.steps] == [StepState.DONE] * len(made.steps)
     return run
@@ -191,15 +195,15 @@ async def test_meanwhile_a_second_console_is_refused_and_what_is_cancelled_is_as
 ) -> None:
     async with console(cluster, tmp_path, hold=40) as first, console(cluster, tmp_path, hold=40) as second:
         early = plan(second, Level.HARD, nodes=("hv2",), tenants=("nic",))
-        run_id = await first.changes.start(plan(first, Level.HARD, nodes=("hv1",), tenants=("de",)), {})
+        run_id = await start(first, plan(first, Level.HARD, nodes=("hv1",), tenants=("de",)))
         try:
             await begun(cluster, first, run_id)
             assert levels(cluster, "node-1", tenant="de") == {"absent"}
-            refused = await second.changes.wait(await second.changes.start(early, {}))
+            refused = await second.changes.wait(await start(second, early))
             assert refused.outcome is Outcome.CONFLICT, refused.words
             assert "unconfirmed change there" in refused.words
             with pytest.raises(AnyconsoleError, match="k3s: another change"):
-                await first.changes.start(plan(first, Level.HARD, nodes=("hv2",), tenants=("nic",)), {})
+                await start(first, plan(first, Level.HARD, nodes=("hv2",), tenants=("nic",)))
             # The serial is as planned, but it is a note of ours and proves nothing.
             async with asyncio.timeout(10):
                 while not (proof := first.changes.runner(run_id).run.steps[0].proofs[1]).required:
@@ -230,7 +234,7 @@ async def test_a_reader_is_told_what_is_not_permitted_before_anything_is_tried(
         ):
             assert permission in missing
         with pytest.raises(AnyconsoleError, match="no permission"):
-            await engine.changes.start(made, {})
+            await start(engine, made)
     assert leftovers(cluster) == []
 
 
