@@ -134,7 +134,11 @@ def _has_told(store: FleetStore, cluster: ClusterSpec) -> bool:
     namespaces = {*cluster.namespaces.values(), cluster.monitoring} - denied
     pods_known = "" in denied or all(store.section_seen_at(cluster.name, f"pods:{ns}") for ns in namespaces)
     nodes = [n for n in store.inventory.nodes if n.cluster == cluster.name and not _is_out_of_reach(store, n.name)]
-    return known is not None and pods_known and all(_is_told(store, n) for n in nodes)
+    # What isn't served or may not be listed is never told.
+    kinds = ("nodes", "bgppeers", "bgpconfigurations", "bgpfilters")
+    is_closed = known is not None and (not known.calico or any(denied_of(known, kind) for kind in kinds))
+    routing_known = is_closed or store.routing(cluster.name) is not None
+    return known is not None and pods_known and routing_known and all(_is_told(store, n) for n in nodes)
 
 
 def _is_told(store: FleetStore, node: NodeSpec) -> bool:

@@ -45,7 +45,7 @@ from anyconsole.model.inventory import (
     Vantage,
     family_of,
 )
-from anyconsole.model.pods import Cluster, ClusterEvent, ClusterNode, Container, ContainerState, Pod
+from anyconsole.model.pods import Cluster, ClusterEvent, ClusterNode, Container, ContainerState, Pod, RoutingConfig
 from anyconsole.model.store import FleetStore, Update
 from anyconsole.model.verdicts import node_announcements
 
@@ -326,6 +326,7 @@ def cluster_facts(fleet: Inventory, now: float = NOW) -> list[Update]:
     facts: list[Update] = [
         Link(node=CLUSTER, section="link", at=now, state=LinkState.LIVE, since=now - 60),
         Cluster(node=CLUSTER, section="api", at=now, version="v1.31.4+k3s1", calico="crd.projectcalico.org/v1", user="ops"),
+        RoutingConfig(node=CLUSTER, section="calico", at=now, api="crd.projectcalico.org/v1", dead_man=True),
     ]  # fmt: skip
     hosts = [node.address for node in fleet.nodes if node.cluster == CLUSTER]
     for tenant in fleet.tenants:

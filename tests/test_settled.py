@@ -41,6 +41,17 @@ def test_pods_that_may_not_be_listed_are_not_waited_for() -> None:
     assert is_settled(store, NOW)
 
 
+def test_what_drains_are_planned_from_is_waited_for_unless_it_may_not_be_seen() -> None:
+    store = healthy_hybrid()
+    store.apply([Gone(key=("routing", CLUSTER))])
+    assert not is_settled(store, NOW)
+    cluster = store.cluster(CLUSTER)
+    assert cluster is not None
+    denied = (Permission(verb="list", resource="bgpfilters", group="crd.projectcalico.org"),)
+    store.apply([msgspec.structs.replace(cluster, denied=denied)])
+    assert is_settled(store, NOW)
+
+
 def test_what_calico_exports_is_waited_for_until_it_is_known_or_said_why_it_is_not() -> None:
     store = healthy_hybrid()
     exports = [f for f in store if isinstance(f, Export) and f.node in ("hv1", "hv2")]

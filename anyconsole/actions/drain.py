@@ -12,6 +12,7 @@ from enum import StrEnum
 
 import msgspec
 
+from anyconsole.actions.cluster_drain import CannotDrainError, ClusterDrains
 from anyconsole.actions.guards import Change
 from anyconsole.actions.journal_record import Estimates
 from anyconsole.actions.plan import Plan, Step
@@ -99,7 +100,7 @@ def make_plan(store: FleetStore, request: DrainRequest, now: float, estimates: E
         AnyconsoleError: The scope names something that the profile doesn't have, or means no announcement at all.
     """
     _check_names(store, request)
-    asked = _Asked(store, request, now, estimates or {})
+    asked = _Asked(store, request, now, estimates or {}, ClusterDrains(store))
     steps: list[Step] = []
     scope: list[tuple[NodeSpec, Tenant]] = []
     for node in store.inventory.nodes:
@@ -216,6 +217,7 @@ class _Asked(msgspec.Struct, frozen=True):
     request: DrainRequest
     now: float
     estimates: Estimates
+    clusters: ClusterDrains
     missing: list[str] = []
 
 
@@ -233,15 +235,24 @@ def _node_steps(asked: _Asked, node: NodeSpec, cells: Iterable[_Cell]) -> list[S
         else:
             states[name] = state_of(status)
     steps: list[Step] = []
+    unplanned: set[str] = set()
     for stage in asked.request.level.stages:
         for name, chosen in by_speaker.items():
             before = states[name]
             changes = tuple(_changes(asked.store, node, chosen, before, stage, asked.request.level))
-            if changes:
+            if changes and name not in unplanned:
                 numbers = {(c.tenant, c.session) for c in changes}
                 pairs = {(t.number, s.number) for _, s, t, _ in chosen if (t.name, s.name) in numbers}
-                after = states[name] = _state_after(before, pairs, stage, asked.request, asked.now)
-                steps.append(_step(asked, node, chosen[0][0], changes, before, after, is_later=bool(steps)))
+                after = _state_after(before, pairs, stage, asked.request, asked.now)
+                try:
+                    steps.append(_step(asked, node, chosen[0][0], changes, before, after, is_later=bool(steps)))
+                except CannotDrainError as cannot:
+                    # An undrain whose canary can't be had serves at once; its step says so.
+                    if stage is not Intent.SOFT or asked.request.level is not Level.SERVE:
+                        asked.missing.extend(cannot.reasons)
+                        unplanned.add(name)
+                    continue
+                states[name] = after
     return steps
 
 
@@ -333,8 +344,12 @@ def _step(
     level = asked.request.level
     limits = asked.store.inventory.guards
     cells = cell_changes(speaker, changes)
+    about: tuple[str, ...] = ()
     try:
-        told = _TRANSACTIONS[speaker.kind](speaker, before, after, cells, limits.hold)
+        if speaker.kind == "calico":
+            told, about = asked.clusters.transaction(node, before, after, limits.hold)
+        else:
+            told = _TRANSACTIONS[speaker.kind](speaker, before, after, cells, limits.hold)
     except (KeyError, ValueError) as error:
         why = f"drains of {speaker.kind} are not known" if isinstance(error, KeyError) else str(error)
         raise AnyconsoleError(f"{node.name} {speaker.name}: {why}") from error
@@ -347,6 +362,8 @@ def _step(
         )
     elif stage is Intent.SERVE and is_later:
         waits_for = "the canary: answers are good at low preference, for at least 3 s"
+    elif stage is Intent.SERVE and any(c.before is Intent.HARD for c in changes):
+        about += ("it serves at once: the canary at low preference can't be had there",)
     return Step(
         host=node.name,
         part=speaker.name,
@@ -356,6 +373,8 @@ def _step(
         revert=told.revert,
         hold=told.hold,
         diff=told.diff,
+        about=about,
+        lane=node.cluster,
         estimate=estimate(asked.estimates, node.site, stage),
         serial=after.serial,
         serial_before=before.serial,

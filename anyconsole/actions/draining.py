@@ -227,10 +227,27 @@ class Draining:
                 why = why or f"{change.peer} still has {change.prefix}: {view.words}"
         if bad:
             return Proof(layer="peers", met=False, words=why, required=True)
+        if noted := self._only_noted(step, now):
+            return Proof(layer="peers", met=False, words=noted, required=True)
         if good:
             words = f"{good} of {len(step.changes)} as planned at the peers"
             return Proof(layer="peers", met=True, words=words, required=True)
         return Proof(layer="peers", met=None, words="no looking glass tells")
+
+    def _only_noted(self, step: Step, now: float) -> str:
+        """What of a step nothing but our own note on a Node says: Calico's serial is none of BIRD's. "" if there is no such thing."""
+        speaker = next(s for s in self._store.inventory.node(step.host).speakers if s.name == step.part)
+        sessions = {s.name: s for s in speaker.sessions}
+        for change in step.changes if speaker.kind == "calico" else ():
+            export = self._store.export(step.host, step.part, change.session, change.prefix)
+            is_told = (
+                export is not None and self._store.is_fresh(export, now) and export.exported is not Exported.UNKNOWN
+            )
+            view = peer_view(self._store, step.host, step.part, sessions[change.session], change.prefix, now)
+            if not is_told and view.seen == "unknown":
+                why = export.detail if export is not None and export.detail else "BIRD was not asked"
+                return f"nobody tells whether {change.peer} still has {change.prefix}: {why}"
+        return ""
 
     def _catchment(self, step: Step, now: float) -> Proof:
         """Which vantage points the node answers, for tenants of the step."""

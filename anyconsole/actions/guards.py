@@ -253,6 +253,10 @@ def _pending(store: FleetStore, places: Collection[_Place]) -> GuardVerdict:
         status = store.speaker(node, speaker)
         if status is not None and status.pending:
             pending.append(f"{node}: {status.pending}")
+    for cluster in dict.fromkeys(store.inventory.node(node).cluster for node, _ in places):
+        routing = store.routing(cluster) if cluster else None
+        if routing is not None and routing.lock:  # its nodes share what routing is made of
+            pending.append(f"{cluster}: {routing.lock} has an unconfirmed change there")
     if pending:
         return GuardVerdict(name="pending", outcome=Outcome.REFUSE, numbers="; ".join(pending), overridable=False)
     return GuardVerdict(name="pending", outcome=Outcome.OK, numbers="nobody else's change is unconfirmed there")
@@ -345,6 +349,8 @@ def _serials(store: FleetStore, restored: Sequence[Change], now: float) -> Guard
     for node, tenant_name in dict.fromkeys((c.node, c.tenant) for c in restored):
         tenant = store.inventory.tenant(tenant_name)
         status = store.instance(node, tenant_name)
+        if status is not None and status.is_ready and store.is_fresh(status, now):
+            continue  # its observer compares its zones with the primaries'
         for zone in tenant.zones:
             mine = status.serials.get(zone) if status is not None and store.is_fresh(status, now) else None
             others = verdicts.current_serial(store, zone, tenant, now, besides=node)

@@ -20,14 +20,17 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One thing to do on one host: the exact scripts, how to take it back, and what will prove it.
 
     `apply` makes the change unconfirmed: the host takes it back by itself after `hold` seconds. `confirm` makes it stay, `revert` takes
-    it back at once; all three are POSIX sh. `diff` is what becomes different on the host, in the words of its configuration.
+    it back at once; all three are POSIX sh, or calls of a cluster's API. `diff` is what becomes different on the host, in the words of its
+    configuration.
     A step without `confirm` changes nothing that would have to stay: it ends by itself `hold` seconds after its console does.
     `about` says what else there is to know before it begins, `waits_for` what must be true before it may, "" for nothing; `estimate` how
     long it took here before; `undo` how to take it back once it is confirmed. `serial` is the number by which the host tells that the
-    step is in effect, `serial_before` the one it tells until then.
+    step is in effect, `serial_before` the one it tells until then. `lane` is what else only one step at a time may change, "" if it is
+    the host alone: a cluster.
     """
 
     host: str
+    lane: str = ""
     part: str = ""
     title: str
     apply: str
@@ -45,6 +48,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     repair: Repair | None = None
     """Drift that it settles."""
     proof: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """What only one step at a time may change."""
+        return self.lane or self.host
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

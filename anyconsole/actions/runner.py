@@ -259,11 +259,11 @@ class Runner:
     # --- the order of things
 
     async def _lanes(self) -> None:
-        """One host at a time, the first alone as canary; the others up to `parallel` at once. A plan in order is one lane."""
+        """One host (or cluster) at a time, the first alone as canary; the others up to `parallel` at once. A plan in order is one lane."""
         plan = self.run.plan
         lanes: dict[str, list[int]] = {}
         for i, step in enumerate(plan.steps):
-            lanes.setdefault("" if plan.in_order else step.host, []).append(i)
+            lanes.setdefault("" if plan.in_order else step.place, []).append(i)
         canary, *others = lanes.values()
         await self._lane(canary)
         slots = asyncio.Semaphore(self._parallel)

@@ -173,8 +173,8 @@ class Changes:
             raise AnyconsoleError("nothing to change: every announcement is as wanted already")
         if not plan.reason.strip():
             raise AnyconsoleError("a change needs a reason")
-        busy = {s.host for r in self._runners.values() if r.run.state is not RunState.ENDED for s in r.run.plan.steps}
-        if taken := sorted(busy & {step.host for step in plan.steps}):
+        busy = {s.place for r in self._runners.values() if r.run.state is not RunState.ENDED for s in r.run.plan.steps}
+        if taken := sorted(busy & {step.place for step in plan.steps}):
             raise AnyconsoleError(f"{', '.join(taken)}: another change of this console is running there")
         guards = judge(self._store, plan, self._clock())
         looked_at = dict(acknowledged or {})

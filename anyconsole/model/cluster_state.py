@@ -51,9 +51,9 @@ def is_passing(pod: Pod) -> bool:
 
 
 def denied_of(cluster: Cluster | None, resource: str, namespace: str = "") -> tuple[Permission, ...]:
-    """What we may not do with this kind of object, in one namespace or at all."""
+    """What we may not do with this kind of object, in one namespace or at all. What is denied everywhere is denied there."""
     denied = cluster.denied if cluster is not None else ()
-    return tuple(p for p in denied if p.resource == resource and namespace in ("", p.namespace))
+    return tuple(p for p in denied if p.resource == resource and (not namespace or p.namespace in ("", namespace)))
 
 
 def tenant_in(inventory: Inventory, cluster: str, namespace: str) -> str:

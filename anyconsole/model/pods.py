@@ -168,23 +168,20 @@ class ClusterEvent(Fact, frozen=True, kw_only=True, tag="cluster_event", gc=Fals
 
 
 class RoutingObject(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the objects that a drain is made of: as much of it as decides what is announced, as JSON in `body`.
-
-    `name` is the object's. `version` is its resourceVersion; that of a Node is left out, for a kubelet changes it at any time.
-    """
+    """One of the objects that a drain is made of: as much of it as decides what is announced, as JSON in `body`."""
 
     kind: str
     name: str
     body: str
-    version: str = ""
 
 
 class RoutingConfig(Fact, frozen=True, kw_only=True, tag="routing"):
     """What a cluster's announcements are configured by, in section "calico": what drains change, so that they can be planned.
 
     `api` is the API group and version of Calico's objects, `calico` Calico's version ("3.32", "" if it isn't known). `dead_man` says
-    whether the account is there that takes unconfirmed drains back, None if that isn't known. `too_much` says why nothing can be planned
-    there all the same; then there are no objects.
+    whether the account is there that takes unconfirmed drains back, None if that isn't known. `lock` says whose change is unconfirmed
+    somewhere in the cluster, "" if none is; `expired_lock` is the uid of a lock that somebody left behind. `obstacle` says why nothing
+    can be planned there all the same, "" if it can.
     """
 
     kind: ClassVar[str] = "routing"
@@ -192,5 +189,7 @@ class RoutingConfig(Fact, frozen=True, kw_only=True, tag="routing"):
     api: str
     calico: str = ""
     dead_man: bool | None = None
-    too_much: str = ""
+    lock: str = ""
+    expired_lock: str = ""
+    obstacle: str = ""
     objects: tuple[RoutingObject, ...] = ()

@@ -325,6 +325,18 @@ async def test_a_daemon_that_did_not_do_as_told_is_taken_back(bench: Bench) -> N
     assert bench.node.ran == ["fra1 apply 1", "fra1 revert 1"]
 
 
+async def test_hosts_that_share_what_is_changed_are_never_done_in_parallel(bench: Bench) -> None:
+    runner = bench.runner("fra1", "hv1", "hv2", "hv1", parallel=3)
+    steps = tuple(
+        msgspec.structs.replace(s, lane="k3s" if s.host.startswith("hv") else "") for s in runner.run.plan.steps
+    )
+    runner.run = msgspec.structs.replace(runner.run, plan=msgspec.structs.replace(runner.run.plan, steps=steps))
+    assert (await runner.carry_out()).outcome is Outcome.DONE
+    assert bench.node.ran[2:] == [
+        f"hv{n} {verb} {i}" for i, n in ((2, 1), (3, 2), (4, 1)) for verb in ("apply", "confirm")
+    ]
+
+
 # --- lost in the middle
 
 

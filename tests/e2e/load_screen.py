@@ -55,9 +55,17 @@ def _is_running(client: EngineClient, run: str, target: str) -> bool:
 
 
 def _is_seen(client: EngineClient, target: str) -> bool:
+    store = client.store
     tenant, _, host = target.partition(".")
-    link = client.store.link("gen1")
-    return link is not None and link.state is LinkState.LIVE and client.store.instance(host, tenant) is not None
+    link = store.link("gen1")
+    addresses = next(t.addresses for t in store.inventory.load.targets if t.name == target)
+    speakers = [(node.name, speaker.name) for node in store.inventory.nodes for speaker in node.speakers]
+    return (
+        link is not None
+        and link.state is LinkState.LIVE
+        and store.instance(host, tenant) is not None
+        and all(store.covering(*speaker, address) for speaker in speakers for address in addresses)
+    )
 
 
 async def main(profile: str, target: str, rate: str) -> None:

@@ -253,5 +253,5 @@ def test_a_cpu_quota_is_what_it_is(breakable: Lab, tmp_path: Path) -> None:
 def test_one_flow_that_fills_one_of_two_workers_is_a_skew(breakable: Lab, tmp_path: Path) -> None:
     breakable.break_("workers", "fra2", "enum")
     with costly_answers(breakable, "fra2", "enum"):
-        one = _overloaded(breakable, tmp_path, "enum.fra2", 30_000, "--flows", "1", "--generator", "gen3")
+        one = _overloaded(breakable, tmp_path, "enum.fra2", 22_000, "--flows", "1", "--generator", "gen3")
     assert one.startswith("flow-skew: "), one

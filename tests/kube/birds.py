@@ -30,12 +30,10 @@ class Birds:
 
     Args:
         objects: All objects of a resource, by its name.
-        aggregates: Prefixes that are announced while an address in them is.
     """
 
-    def __init__(self, objects: Callable[[str], Iterable[Object]], aggregates: Iterable[str] = ()) -> None:
+    def __init__(self, objects: Callable[[str], Iterable[Object]]) -> None:
         self._objects = objects
-        self.aggregates = [ip_network(prefix) for prefix in aggregates]
         self.down: set[tuple[str, str]] = set()
         """(node, peer's address) of sessions that are not established."""
 
@@ -70,17 +68,16 @@ class Birds:
         return Route(tuple(communities), tuple(path))
 
     def table(self, node: str) -> set[Network]:
-        """What there is to announce on a node: addresses of Services with a ready pod there, and the prefixes around them."""
+        """What there is to announce on a node: addresses of Services with a ready pod there, and no prefix around them."""
         if (self._node(node)["metadata"].get("labels") or {}).get(_EXCLUDE) == "true":
             return set()
         allowed = [ip_network(e["cidr"]) for e in self._configuration("default").get("serviceExternalIPs") or ()]
-        addresses = {
+        return {
             address
             for service in self._objects("services")
             for address in map(ip_network, service["spec"].get("externalIPs") or ())
             if any(_is_within(address, cidr) for cidr in allowed) and self._serves(node, service)
         }
-        return addresses | {whole for whole in self.aggregates if any(_is_within(a, whole) for a in addresses)}
 
     def _serves(self, node: str, service: Object) -> bool:
         wanted = service["spec"].get("selector") or {}

@@ -29,6 +29,7 @@ from anyconsole.profile import load_profile
 from tests.kube.apiserver import CRD_GROUP, ExecCall, FakeCluster
 from tests.kube.apiserver.objects import Object, copy, now
 from tests.kube.birds import Birds, is_ready
+from tests.kube.dead_men import DeadMen
 
 __all__ = ["KUBE", "PEERS", "QPS", "VirtualCluster"]
 
@@ -42,9 +43,6 @@ QPS: Final = 100.0
 """Queries per second that the stand-in for Prometheus tells of each ready name server."""
 
 _ASN: Final = 64500
-_PREFIXES: Final = (
-    "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8:de::/48", "2001:db8:11c::/48", "2001:db8:e164::/48",
-)  # fmt: skip
 _SYSTEM: Final = "kube-system"
 _RBAC: Final = "rbac.authorization.k8s.io"
 
@@ -143,9 +141,10 @@ class VirtualCluster(FakeCluster):
     def __init__(self, version: str = "v3.32.1", calico_group: tuple[str, str] = CRD_GROUP) -> None:
         super().__init__(nodes=len(KUBE), calico_group=calico_group)
         self.calico_api = CalicoApi("/".join(calico_group))
-        self.birds = Birds(self._all, _PREFIXES)
+        self.birds = Birds(self._all)
         self._version = version
         self._hung: set[str] = set()
+        self._mute: set[str] = set()
         self._background: list[asyncio.Task[None]] = []
         self._prometheus: web.AppRunner | None = None
         self._prometheus_url = ""
@@ -250,6 +249,10 @@ class VirtualCluster(FakeCluster):
         """Let the calico-node of a Kubernetes node fall silent: its last words stay. Or wake it."""
         self.call(lambda: (self._hung.add if is_hung else self._hung.discard)(node))
 
+    def mute_birds(self, node: str, is_mute: bool = True) -> None:
+        """Let nobody ask the BIRDs of a Kubernetes node any more, or let them again. They go on announcing."""
+        self.call(lambda: (self._mute.add if is_mute else self._mute.discard)(node))
+
     def set_session(self, node: str, peer: str, *, is_up: bool) -> None:
         """Lose the session of a Kubernetes node with a peer's address, or have it back."""
         self.call(lambda: (self.birds.down.discard if is_up else self.birds.down.add)((node, peer)))
@@ -299,6 +302,8 @@ class VirtualCluster(FakeCluster):
         match call.argv:
             case ["sh", "-c", str(script), "sh", *asks] if "birdcl -v -r -s /var/run/calico/bird.ctl" in script:
                 pod = next(p for p in self._all("pods") if p["metadata"]["name"] == call.pod)
+                if pod["spec"]["nodeName"] in self._mute:
+                    return 137
                 await call.out(self.birds.answer(pod["spec"]["nodeName"], asks).encode())
                 return 0
             case _:
@@ -307,13 +312,24 @@ class VirtualCluster(FakeCluster):
 
     async def _query(self, request: web.Request) -> web.Response:
         at = time.time()
-        value = str(at if request.query["query"].startswith("timestamp(") else QPS)
+        asks_for_time = request.query["query"].startswith("timestamp(")
         result = [
-            {"metric": {"namespace": p["metadata"]["namespace"], "pod": p["metadata"]["name"]}, "value": [at, value]}
+            {
+                "metric": {"namespace": p["metadata"]["namespace"], "pod": p["metadata"]["name"]},
+                "value": [at, str(at if asks_for_time else QPS if self._is_preferred(p) else 0.0)],
+            }
             for p in self._all("pods")
             if (p["metadata"].get("labels") or {}).get("anyconsole.io/component") == "name-server" and is_ready(p)
         ]
         return web.json_response({"status": "success", "data": {"resultType": "vector", "result": result}})
+
+    def _is_preferred(self, pod: Object) -> bool:
+        """Whether queries come to a pod: its node announces an address of its namespace to some peer, and not as the last resort."""
+        node, namespace = pod["spec"].get("nodeName", ""), pod["metadata"]["namespace"]
+        services = (s for s in self._all("services") if s["metadata"]["namespace"] == namespace)
+        addresses = [address for service in services for address in service["spec"].get("externalIPs") or ()]
+        routes = (self.birds.route(node, peer, a) for peer in self.birds.sessions(node) for a in addresses)
+        return any(route is not None and "65535:0" not in route.communities for route in routes)
 
 
 def _calico(group_version: str, version: str) -> list[Object]:
@@ -330,7 +346,7 @@ def _calico(group_version: str, version: str) -> list[Object]:
         obj("BGPConfiguration", "default", asNumber=_ASN, nodeToNodeMeshEnabled=False),
         obj("IPPool", "default", cidr="10.42.0.0/16", natOutgoing=True),
         *(
-            obj("BGPPeer", f"{name}-v{4 if address is v4 else 6}", peerIP=address, asNumber=asn)
+            obj("BGPPeer", f"{name}-v{4 if address is v4 else 6}", nodeSelector="all()", peerIP=address, asNumber=asn)
             for name, (asn, v4, v6) in PEERS.items()
             for address in (v4, v6)
         ),
@@ -353,6 +369,7 @@ def main() -> None:
         inventory = load_profile(str(path))
         cluster.make_roles(inventory)
         cluster.serve(inventory)
+        DeadMen(cluster, Path(directory))
         print(path, flush=True)
         try:
             wait: Callable[[], str] = sys.stdin.read

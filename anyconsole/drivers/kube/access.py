@@ -158,6 +158,14 @@ class KubeApi:
         )
         return isinstance(status := answer.get("status"), dict) and status.get("allowed") is True
 
+    async def rules(self, namespace: str) -> tuple[list[object], bool]:
+        """What we may do in a namespace as rules, and whether these are all that are in force there. Raises KubeError."""
+        match await self._review("authorization.k8s.io", "SelfSubjectRulesReview", {"namespace": namespace}):
+            case {"status": {"resourceRules": list() as rules, **more}}:
+                return rules[:10_000], more.get("incomplete") is False
+            case _:
+                return [], False
+
     async def whoami(self) -> str:
         """Who we are to the server; before Kubernetes 1.28, who the kubeconfig says. Raises KubeError."""
         try:

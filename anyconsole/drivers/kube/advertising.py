@@ -67,12 +67,11 @@ _SERIAL_TEXT: Final = re.compile(r"[0-9]{1,15}")
 class CalicoObjects(msgspec.Struct, frozen=True):
     """The objects that a drain state is made of, by kind and name, without what the API server adds (status, managed fields).
 
-    `versions` are their resourceVersions, `calico` is Calico's version, None if that isn't known.
+    `calico` is Calico's version, None if that isn't known.
     """
 
     api: CalicoApi
     found: dict[ObjectKey, Json]
-    versions: dict[ObjectKey, str] = {}
     calico: tuple[int, int] | None = None
 
     def of(self, kind: str) -> Iterator[tuple[str, Json]]:
@@ -86,7 +85,7 @@ class CalicoObjects(msgspec.Struct, frozen=True):
 
 def objects_of(api: CalicoApi, lists: Mapping[str, Iterable[object]]) -> CalicoObjects:
     """The objects by kind as they were parsed: Node, BGPPeer, BGPConfiguration, BGPFilter, IPPool, ClusterInformation."""
-    found, versions = {}, {}
+    found = {}
     for kind, members in lists.items():
         for obj in members:
             metadata = part(obj, "metadata")
@@ -99,9 +98,8 @@ def objects_of(api: CalicoApi, lists: Mapping[str, Iterable[object]]) -> CalicoO
                 "kind": kind,
                 "metadata": {"name": name} | kept,
             } | ({} if kind == "Node" else {"spec": part(obj, "spec")})
-            versions[kind, name] = text(metadata, "resourceVersion")
     about = part(found.get(("ClusterInformation", "default")), "spec")
-    return CalicoObjects(api, found, versions, _version(text(about, "calicoVersion")))
+    return CalicoObjects(api, found, _version(text(about, "calicoVersion")))
 
 
 def _strings(found: Json) -> dict[str, str]:
@@ -148,7 +146,7 @@ class Level(IntEnum):
 
 
 class Effect(NamedTuple):
-    """What becomes of a prefix on a session, and which object does that."""
+    """What becomes of a route on a session, and which object does that."""
 
     level: Level
     cause: str = ""
@@ -161,6 +159,20 @@ class Cell(NamedTuple):
     session: SessionSpec
     peer: Peer
     prefixes: tuple[str, ...]
+
+    def addresses(self, prefix: str) -> tuple[str, ...]:
+        """The tenant's service addresses inside a prefix, as prefixes: what Calico announces of it. The border routers aggregate."""
+        return tuple(str(ip_network(address)) for address in self.tenant.addresses_in(prefix))
+
+    @property
+    def announced(self) -> tuple[str, ...]:
+        """What Calico announces: service addresses, and a prefix itself where the profile knows no address in it."""
+        return tuple(route for prefix in self.prefixes for route in self.addresses(prefix) or (prefix,))
+
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """All that may be announced of it: prefixes and the service addresses inside them."""
+        return tuple(dict.fromkeys(r for prefix in self.prefixes for r in (prefix, *self.addresses(prefix))))
 
     @property
     def pair(self) -> tuple[int, int]:
@@ -200,7 +212,7 @@ class NodeDrain(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def drain_of(objects: CalicoObjects, inventory: Inventory, node: NodeSpec) -> NodeDrain:
-    """The drain state of a node. What is hard isn't soft too; a cell counts by its least drained prefix."""
+    """The drain state of a node. What is hard isn't soft too; a cell counts by its least drained route."""
     pairs: dict[Level, list[tuple[int, int]]] = {level: [] for level in Level}
     for cell in cells_of(inventory, node):
         pairs[effect_on(objects, node.address, cell).level].append(cell.pair)
@@ -217,7 +229,7 @@ def drain_of(objects: CalicoObjects, inventory: Inventory, node: NodeSpec) -> No
 
 def effect_on(objects: CalicoObjects, node: str, cell: Cell) -> Effect:
     """What becomes of a cell on a Kubernetes node."""
-    return min((_effect(objects, node, cell, prefix) for prefix in cell.prefixes), key=lambda effect: effect.level)
+    return min((_effect(objects, node, cell, route) for route in cell.announced), key=lambda effect: effect.level)
 
 
 def _effect(objects: CalicoObjects, node: str, cell: Cell, prefix: str) -> Effect:

@@ -74,9 +74,11 @@ async def carry_out(
             f"{len(lines)} of {len(calls)} calls were carried out in {deadline:g} s", maybe_done=True
         ) from None
     except _RefusedError as refused:
-        has_changed = any(call.verb.changes for call in calls[: len(lines)])
+        has_changed = not dry_run and any(call.verb.changes for call in calls[: len(lines)])
+        is_taken = refused.status == 409 and calls[len(lines)].verb is Verb.CREATE
         lines.append(str(refused))
-        ended = Ended.REFUSED if has_changed else _ENDED.get(refused.status, Ended.BAD_CONFIG)
+        ended = Ended.LOCKED if is_taken else _ENDED.get(refused.status, Ended.BAD_CONFIG)
+        ended = Ended.REFUSED if has_changed else ended
         return _completed(ended, lines)
     return _completed(Ended.DONE, lines)
 
@@ -95,14 +97,24 @@ class _Held:
     def __init__(self) -> None:
         self._expect: Call | None = None
         self._version = ""
+        self._skipped = ""
 
     async def line(self, api: Sender, call: Call, query: dict[str, str]) -> str:
         """Carry out one call; one that follows an EXPECT of its object only where that still holds. Raises KubeError, or _RefusedError."""
         expect, self._expect = self._expect, None
+        skipped, self._skipped = self._skipped, ""
         if call.verb is Verb.EXPECT:
-            self._version = await _expect(api, call)
+            try:
+                self._version = await _expect(api, call)
+            except _RefusedError as refused:
+                if not call.else_skip or refused.status not in (404, 409):
+                    raise
+                self._skipped = call.path
+                return f"{refused}: nothing to do there"
             self._expect = call
             return f"{named(call.path)} is as expected"
+        if skipped == call.path:
+            return f"{named(call.path)} is left as it is"
         if call.verb is Verb.AWAIT:
             return await _await(api, call)
         if expect is None or expect.path != call.path or call.verb not in (Verb.MERGE, Verb.DELETE):
@@ -133,7 +145,7 @@ async def _expect(api: Sender, call: Call) -> str:
     try:
         found = await api.get(call.path)
     except KubeError as error:
-        if not error.status or error.status >= 500:
+        if not _is_refusal(error):
             raise
         raise _RefusedError(f"{name}: {error}", error.status) from error
     if words := unmet(call.body or {}, found):
@@ -166,9 +178,14 @@ async def _line(api: Sender, call: Call, query: dict[str, str]) -> str:
     try:
         return f"{name} {await _carry_out(api, call, query)}"
     except KubeError as error:
-        if not error.status or error.status >= 500:
+        if not _is_refusal(error):
             raise
         raise _RefusedError(f"{name}: {error}", error.status) from error
+
+
+def _is_refusal(error: KubeError) -> bool:
+    """Whether the API server decided; a server that is too busy to didn't."""
+    return 400 <= error.status < 500 and error.status != 429
 
 
 _ENDED: Final = {401: Ended.CANNOT_WRITE, 403: Ended.CANNOT_WRITE, 409: Ended.STALE, 412: Ended.STALE, 404: Ended.STALE}
@@ -208,7 +225,14 @@ async def _carry_out(api: Sender, call: Call, query: dict[str, str]) -> str:
             return "is gone already"
         if error.status != 404 or call.verb is not Verb.APPLY:
             raise
-    after = await api.send(method, call.path, call.body, content_type=content_type, fieldManager=FIELD_MANAGER, **query)
+    try:
+        after = await api.send(
+            method, call.path, call.body, content_type=content_type, fieldManager=FIELD_MANAGER, **query
+        )
+    except KubeError as error:
+        if error.status == 404 and call.if_exists:
+            return "is gone already"
+        raise
     if not before:
         return "created"
     return "unchanged" if _meta(after, "resourceVersion") == before else "configured"
@@ -264,7 +288,7 @@ async def _preview(api: Sender, call: Call) -> Preview:
             **_force(call),
         )
     except KubeError as error:
-        if not error.status or error.status >= 500:
+        if not _is_refusal(error):
             raise
         return Preview(call=call, live=live, problem=str(error))
     return Preview(call=call, live=live, after=after)

@@ -1,7 +1,10 @@
 """What a node's BIRDs export: questions that are asked in its calico-node pod with `birdcl`, and its answers as Export facts.
 
-One exec asks for everything. Every question is restricted (`-r` sends `restrict` first), and about one prefix and one session: never an
+One exec asks for everything. Every question is restricted (`-r` sends `restrict` first), and about one route and one session: never an
 unfiltered table. The names of BIRD's protocols are only known once it was asked, so the first answer is of UNKNOWN exports and names.
+
+With `externalTrafficPolicy: Local` Calico announces service addresses, and the border routers the prefix around them. So a prefix counts as
+exported if the service addresses inside it are, or it is itself, and as absent only if none of these is.
 """
 
 from __future__ import annotations
@@ -9,6 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from anyconsole.drivers.bird_reply import BirdRefusedError, Protocol, parse_export, parse_protocols, session_state
 from anyconsole.drivers.export_verdict import judge
@@ -62,10 +67,7 @@ def question(inventory: Inventory, node: NodeSpec, names: Mapping[str, str]) -> 
     families = sorted({session.family for session in speaker.sessions}) if speaker is not None else []
     asks = [f"{_DIGIT[family]} {_PROTOCOLS}" for family in families]
     asks += [
-        _ask(cell, prefix, names)
-        for cell in cells_of(inventory, node)
-        for prefix in cell.prefixes
-        if _name(cell, names)
+        _ask(cell, route, names) for cell in cells_of(inventory, node) for route in cell.routes if _name(cell, names)
     ]
     return ["sh", "-c", _SCRIPT, "sh", *asks]
 
@@ -76,8 +78,8 @@ def _name(cell: Cell, names: Mapping[str, str]) -> str:
     return name if _PROTOCOL_NAME.fullmatch(name) else ""
 
 
-def _ask(cell: Cell, prefix: str, names: Mapping[str, str]) -> str:
-    return f"{_DIGIT[cell.session.family]} show route {prefix} export {_name(cell, names)} all"
+def _ask(cell: Cell, route: str, names: Mapping[str, str]) -> str:
+    return f"{_DIGIT[cell.session.family]} show route {route} export {_name(cell, names)} all"
 
 
 def read_answers(output: bytes, inventory: Inventory, node: NodeSpec, names: Mapping[str, str], at: float) -> Answers:
@@ -103,9 +105,18 @@ def read_answers(output: bytes, inventory: Inventory, node: NodeSpec, names: Map
         for prefix in cell.prefixes:
             # The name asked with is that of another protocol by now, or none was known: what was said is about nothing.
             known = now.get(cell.session.name) == names.get(cell.session.name)
-            reply = said.get(_ask(cell, prefix, names)) if known and _name(cell, names) else None
-            where = common | {"session": cell.session.name}
-            facts.append(_fact(where, at, cell, prefix, daemon, reply))
+            told = common | {"session": cell.session.name, "prefix": prefix, "at": at}
+            routes = [
+                _fact(
+                    told,
+                    cell,
+                    route,
+                    daemon,
+                    said.get(_ask(cell, route, names)) if known and _name(cell, names) else None,
+                )
+                for route in (prefix, *cell.addresses(prefix))
+            ]
+            facts.append(_together(routes[0], dict(zip(cell.addresses(prefix), routes[1:], strict=True))))
     return Answers(tuple(facts), now)
 
 
@@ -152,11 +163,26 @@ class _Daemon:
         return session_state(self.protocols[name])[0] == "Established"
 
 
-def _fact(where: dict[str, Any], at: float, cell: Cell, prefix: str, daemon: _Daemon, reply: bytes | None) -> Export:
-    """What is exported of one prefix on one session."""
+def _together(itself: Export, addresses: Mapping[str, Export]) -> Export:
+    """What is exported of a prefix, by itself and by the service addresses inside it."""
+    unknown = [fact for fact in (itself, *addresses.values()) if fact.exported is Exported.UNKNOWN]
+    if unknown or not addresses or (itself.exported is not Exported.ABSENT):
+        return unknown[0] if unknown else itself
+    sent = {address: fact for address, fact in addresses.items() if fact.exported is not Exported.ABSENT}
+    if not sent:
+        return itself
+    if missing := [address for address in addresses if address not in sent]:
+        words = f"{', '.join(sent)} exported, {', '.join(missing)} not"
+        return msgspec.structs.replace(itself, exported=Exported.UNKNOWN, detail=printable(words, 200))
+    # The least depreferred is what counts.
+    return next((fact for fact in sent.values() if fact.exported is Exported.ANNOUNCED), next(iter(sent.values())))
+
+
+def _fact(where: dict[str, Any], cell: Cell, shown: str, daemon: _Daemon, reply: bytes | None) -> Export:
+    """What is exported of one route on one session."""
 
     def told(exported: Exported, detail: str = "") -> Export:
-        return Export(**where, at=at, prefix=prefix, exported=exported, detail=detail)
+        return Export(**where, exported=exported, detail=detail)
 
     name = daemon.name_of(cell.session)
     if not daemon.runs:
@@ -170,7 +196,7 @@ def _fact(where: dict[str, Any], at: float, cell: Cell, prefix: str, daemon: _Da
     if reply is None:
         return told(Exported.UNKNOWN, "not asked yet")
     try:
-        route = parse_export(_wire(reply), prefix)
+        route = parse_export(_wire(reply), shown)
     except BirdRefusedError as refusal:
         # Down by now.
         return told(Exported.ABSENT if refusal.code == 8005 else Exported.UNKNOWN, printable(str(refusal), 200))
@@ -183,8 +209,6 @@ def _fact(where: dict[str, Any], at: float, cell: Cell, prefix: str, daemon: _Da
     )
     return Export(
         **where,
-        at=at,
-        prefix=prefix,
         exported=Exported(verdict),
         communities=tuple(route.communities),
         as_path=tuple(route.as_path),

@@ -51,7 +51,10 @@ _MAX_OPERATIONS: Final = 10
 
 
 class Pulled(msgspec.Struct, frozen=True, kw_only=True):
-    """Which levers are pulled on a node: that of the whole node, prefixes of all sessions, and (session's address, prefix) of one."""
+    """Which levers are pulled on a node: that of the whole node, prefixes of all sessions, and (session's address, route) of one.
+
+    What is tagged or rejected takes all routes inside it along, what is depreferred is each route by itself.
+    """
 
     exclude: bool = False
     tagged: frozenset[str] = frozenset()
@@ -213,7 +216,7 @@ class _Work:
         """Filter what one session exports. Returns why that can't be done, else ""."""
         base = peer_of(self.objects, self.kube, session)
         obj = self.found.get(("BGPPeer", base or ""))
-        if base is None or obj is None or is_ours(obj):
+        if base is None or obj is None or _COPY_OF in _annotations(obj):
             return "no BGPPeer names its address (it is of the mesh or of a peerSelector), so nothing can be filtered there alone"
         spec = part(obj, "spec")
         is_alone = spec.get("node") == self.kube or [name for name, _ in self.objects.of("Node")] == [self.kube]

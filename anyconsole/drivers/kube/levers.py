@@ -38,17 +38,13 @@ _OPERATIONS_SINCE: Final = (3, 32)
 
 
 class ObjectChange(msgspec.Struct, frozen=True, kw_only=True):
-    """One object before and after, None where it isn't there.
-
-    `resource_version` is that of the object which was planned for, "" if an earlier change of the same plan makes another of it.
-    """
+    """One object before and after, None where it isn't there."""
 
     kind: str
     name: str
     path: str
     before: Json | None
     after: Json | None
-    resource_version: str = ""
 
     @property
     def title(self) -> str:
@@ -56,35 +52,74 @@ class ObjectChange(msgspec.Struct, frozen=True, kw_only=True):
         verb = "create" if self.before is None else "delete" if self.after is None else "change"
         return f"{verb} {self.kind} {self.name}"
 
-    def inverse(self) -> ObjectChange:
-        """The change that takes this one back, whatever version it made."""
-        return msgspec.structs.replace(self, before=self.after, after=self.before, resource_version="")
+    @property
+    def patch(self) -> Json:
+        """The JSON merge patch that makes the one of the other. As an expectation it says: the change is in effect."""
+        return _merge_patch(_mapped(self.before or {}), _mapped(self.after or {}))
 
-    def call(self) -> Call:
-        """The change as a call. It is refused if somebody else changed the object since it was planned for."""
-        version = {"resourceVersion": self.resource_version} if self.resource_version else {}
+    def inverse(self) -> ObjectChange:
+        """The change that takes this one back."""
+        return msgspec.structs.replace(self, before=self.after, after=self.before)
+
+    def calls(self) -> list[Call]:
+        """The change as calls. They are refused if somebody else changed what it is about since it was planned."""
         if self.before is None:
-            return Call(verb=Verb.CREATE, path=self.path.rpartition("/")[0], body=self.after, note=self.title)
+            return [Call(verb=Verb.CREATE, path=self.path.rpartition("/")[0], body=self.after, note=self.title)]
+        # Of a Node nothing but what is changed matters: its kubelet writes to it all the time.
+        expected = self.inverse().patch if self.after is not None and self.kind == "Node" else self._expectation()
+        expect = Call(verb=Verb.EXPECT, path=self.path, body=expected, note=self.title)
         if self.after is None:
-            options: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": version}
-            return Call(verb=Verb.DELETE, path=self.path, body=options if version else None, note=self.title)
-        patch = _merge_patch(_mapped(self.before), _mapped(self.after))
-        if version:
-            patch["metadata"] = version | patch.get("metadata", {})
-        return Call(verb=Verb.MERGE, path=self.path, body=patch, note=self.title)
+            return [expect, Call(verb=Verb.DELETE, path=self.path)]
+        return [expect, Call(verb=Verb.MERGE, path=self.path, body=self.patch)]
+
+    def lenient_calls(self, *, only_if_done: bool) -> list[Call]:
+        """The change as calls that may be carried out again and again, and when it was made already.
+
+        With `only_if_done` it is left out unless the change that it takes back was made.
+        """
+        if self.before is None:
+            collection = self.path.rpartition("/")[0]
+            return [Call(verb=Verb.CREATE, path=collection, body=self.after, unless_exists=True, note=self.title)]
+        if self.after is None:
+            return [Call(verb=Verb.DELETE, path=self.path, if_exists=True, note=self.title)]
+        merge = Call(verb=Verb.MERGE, path=self.path, body=self.patch, if_exists=True, note=self.title)
+        if not only_if_done:
+            return [merge]
+        return [Call(verb=Verb.EXPECT, path=self.path, body=self.inverse().patch, else_skip=True), merge]
+
+    def _expectation(self) -> Json:
+        before = self.before or {}
+        whole: Json = {"spec": before.get("spec")}
+        return whole | (self.inverse().patch if self.after is not None else {}) | whole
 
 
 class Levers(msgspec.Struct, frozen=True, kw_only=True):
     """How a wanted drain state is brought about.
 
-    `changes` are in the order in which they are safe, `undo` takes all of them back. `refused` says what of the state can't be had and why:
+    `changes` are in the order in which they are safe. `refused` says what of the state can't be had and why:
     then the changes bring about the rest. `cautions` are what one should know before.
     """
 
     changes: tuple[ObjectChange, ...] = ()
-    undo: tuple[ObjectChange, ...] = ()
     refused: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
+
+    @property
+    def undo(self) -> tuple[ObjectChange, ...]:
+        """What takes all changes back."""
+        return tuple(change.inverse() for change in reversed(self.changes))
+
+    def undo_calls(self) -> list[Call]:
+        """The calls that take back as much of the changes as was made, as often as they are carried out.
+
+        What an object went through on the way is gone through again only where it got that far; where it began, it always ends.
+        """
+        undo = self.undo
+        calls = []
+        for place, change in enumerate(undo):
+            is_passed = any((later.kind, later.name) == (change.kind, change.name) for later in undo[place + 1 :])
+            calls += change.lenient_calls(only_if_done=is_passed)
+        return calls
 
 
 def plan_levers(objects: CalicoObjects, inventory: Inventory, node: NodeSpec, wanted: NodeDrain) -> Levers:
@@ -113,11 +148,12 @@ def plan_levers(objects: CalicoObjects, inventory: Inventory, node: NodeSpec, wa
     for cell in cells:
         if (why := unable.get(cell.session.name)) and _is_filtered(cell, chosen):
             refused[cell.pair] = f"{cell.title} can't be {_WORDS[targets[cell.pair]]} by itself: {why}"
-        if cell.pair not in refused and (why := _obstacle(reached, node, cell, targets[cell.pair])):
-            refused[cell.pair] = why
+        if effect_on(reached, node.address, cell).level is targets[cell.pair]:
+            refused.pop(cell.pair, None)
+        elif cell.pair not in refused:
+            refused[cell.pair] = _obstacle(reached, node, cell, targets[cell.pair])
     return Levers(
-        changes=_versioned(objects, changes),
-        undo=tuple(change.inverse() for change in reversed(changes)),
+        changes=tuple(changes),
         refused=tuple(refused.values()),
         cautions=tuple(_cautions(chosen)),
     )
@@ -170,8 +206,8 @@ def _choose(objects: CalicoObjects, cells: list[Cell], targets: dict[Pair, Level
             elif targets[cell.pair] is Level.SOFT:
                 if why := _no_operations(objects, cell):
                     refused[cell.pair] = f"{cell.title} can't be soft by itself: {why}"
-                else:
-                    depreferred |= filtered
+                else:  # a rule that accepts names each route: what else is inside the prefix nobody meant to announce
+                    depreferred |= {(cell.session.name, route) for route in cell.routes}
     return Pulled(tagged=frozenset(tagged), rejected=frozenset(rejected), depreferred=frozenset(depreferred)), refused
 
 
@@ -195,7 +231,7 @@ def _no_operations(objects: CalicoObjects, cell: Cell) -> str:
     for name, pool in objects.of("IPPool"):
         spec = part(pool, "spec")
         cidr = network(spec.get("cidr"))
-        inside = [p for p in cell.prefixes if cidr is not None and (route := network(p)) and is_within(route, cidr)]
+        inside = [r for r in cell.routes if cidr is not None and (route := network(r)) and is_within(route, cidr)]
         if spec.get("disableBGPExport") is True and inside:
             return f"IPPool {name} keeps {inside[0]} from being announced, which an accepting filter would undo"
     return ""
@@ -206,19 +242,15 @@ def _dotted(version: tuple[int, int]) -> str:
 
 
 def _is_filtered(cell: Cell, chosen: Pulled) -> bool:
-    return any((cell.session.name, prefix) in chosen.rejected | chosen.depreferred for prefix in cell.prefixes)
+    return any((cell.session.name, route) in chosen.rejected | chosen.depreferred for route in cell.routes)
 
 
 def _obstacle(objects: CalicoObjects, node: NodeSpec, cell: Cell, target: Level) -> str:
-    """What isn't ours and keeps a cell from its target once our levers are pulled; "" if nothing does."""
+    """What isn't ours and keeps a cell from its target once our levers are pulled."""
     effect = effect_on(objects, node.address, cell)
     if effect.level > target:
         return f"{cell.title} stays {_WORDS[effect.level]}: {effect.cause} isn't ours"
-    if effect.level < target:
-        return (
-            f"{cell.title} can't be {_WORDS[target]}: {effect.cause or 'something else'} decides before our lever does"
-        )
-    return ""
+    return f"{cell.title} can't be {_WORDS[target]}: {effect.cause or 'something else'} decides before our lever does"
 
 
 def _cautions(chosen: Pulled) -> Iterable[str]:
@@ -264,18 +296,6 @@ def _changes(before: CalicoObjects, after: CalicoObjects, order: _Order) -> list
         if before.get(kind, name) != after.get(kind, name)
     ]
     return sorted(found, key=order)
-
-
-def _versioned(objects: CalicoObjects, changes: list[ObjectChange]) -> tuple[ObjectChange, ...]:
-    """The changes with the versions that they were planned for, the first of each object."""
-    seen: set[ObjectKey] = set()
-    versioned = []
-    for change in changes:
-        key = (change.kind, change.name)
-        version = "" if key in seen or change.before is None else objects.versions.get(key, "")
-        versioned.append(msgspec.structs.replace(change, resource_version=version))
-        seen.add(key)
-    return tuple(versioned)
 
 
 def _mapped(obj: Json) -> Json:

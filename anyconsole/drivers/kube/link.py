@@ -138,6 +138,7 @@ class ClusterLink:
                     tasks.create_task(watch.run())
                 tasks.create_task(self._routing.keep_status(), name=f"{self.spec.name} status")
                 tasks.create_task(self._routing.ask_exports(), name=f"{self.spec.name} exports")
+                tasks.create_task(self._routing.follow_lock(), name=f"{self.spec.name} lock")
                 tasks.create_task(self._tell_permissions(api), name=f"{self.spec.name} permissions")
                 if self.spec.prometheus:
                     tasks.create_task(self._ask_prometheus(api), name=f"{self.spec.name} prometheus")

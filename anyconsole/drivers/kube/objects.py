@@ -72,6 +72,8 @@ _KINDS: Final[Mapping[tuple[str, str], tuple[str, bool]]] = {
     ("scheduling.k8s.io/v1", "PriorityClass"): ("priorityclasses", False),
     ("rbac.authorization.k8s.io/v1", "ClusterRole"): ("clusterroles", False),
     ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"): ("clusterrolebindings", False),
+    ("rbac.authorization.k8s.io/v1", "Role"): ("roles", True),
+    ("rbac.authorization.k8s.io/v1", "RoleBinding"): ("rolebindings", True),
 }
 """The kinds that are rendered: their names in paths, and whether they are in a namespace."""
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import Final
+
+import msgspec
 
 from anyconsole.drivers.kube.access import KubeApi
 from anyconsole.drivers.kube.calico import KINDS, CalicoApi
+from anyconsole.drivers.kube.lock import NAMESPACE
 from anyconsole.model.inventory import ClusterSpec
 from anyconsole.model.pods import Permission
 
@@ -15,24 +19,21 @@ __all__ = ["CHANGED", "changing", "denied", "reading"]
 
 _AT_ONCE: Final = 4
 _NAMESPACES: Final = 20
-"""Namespaces that are asked about one by one where a permission isn't held in all of them."""
+"""Namespaces of tenants that are asked about; the rest will be like them."""
+
+_VERBS: Final = ("create", "patch", "delete")
 
 CHANGED: Final = {
-    "": ("configmaps", "limitranges", "resourcequotas", "secrets", "serviceaccounts", "services"),
+    "": ("configmaps", "limitranges", "resourcequotas", "serviceaccounts", "services"),
     "apps": ("daemonsets", "deployments", "statefulsets"),
-    "batch": ("jobs",),
     "networking.k8s.io": ("networkpolicies",),
     "policy": ("poddisruptionbudgets",),
-    "rbac.authorization.k8s.io": ("rolebindings", "roles"),
 }
-"""Resources in namespaces that set-up, teardown and drains change, by API group."""
+"""Resources in namespaces that set-up and teardown of tenants change, by API group. Secrets and roles aren't among them."""
 
-_CHANGED_EVERYWHERE: Final = {
-    "": ("namespaces", "nodes"),
-    "rbac.authorization.k8s.io": ("clusterrolebindings", "clusterroles"),
-    "scheduling.k8s.io": ("priorityclasses",),
-}
-_VERBS: Final = ("create", "patch", "delete")
+_EVERYWHERE: Final = {("", "namespaces"): _VERBS, ("", "nodes"): ("patch",)}
+_OURS: Final = {("batch", "jobs"): ("create", "delete"), ("coordination.k8s.io", "leases"): ("create", "delete")}
+"""In our own namespace: the dead-man and the lock of a drain."""
 
 
 def reading(spec: ClusterSpec, calico: CalicoApi | None) -> Iterator[Permission]:
@@ -53,36 +54,56 @@ def reading(spec: ClusterSpec, calico: CalicoApi | None) -> Iterator[Permission]
 
 def changing(calico: CalicoApi | None) -> Iterator[Permission]:
     """What it takes to change something, wherever that is: those with an empty namespace are about all of them."""
-    for group, resources in (*_CHANGED_EVERYWHERE.items(), *CHANGED.items()):
-        yield from (Permission(verb=v, resource=r, group=group) for r in resources for v in _VERBS)
+    for (group, resource), verbs in _EVERYWHERE.items():
+        yield from (Permission(verb=verb, resource=resource, group=group) for verb in verbs)
+    for group, resources in CHANGED.items():
+        yield from (Permission(verb=verb, resource=resource, group=group) for resource in resources for verb in _VERBS)
+    for (group, resource), verbs in _OURS.items():
+        yield from (Permission(verb=verb, resource=resource, group=group, namespace=NAMESPACE) for verb in verbs)
     if calico is not None:
         group = calico.group_version.partition("/")[0]
-        kinds = ("bgpconfigurations", "bgpfilters", "bgppeers", "caliconodestatuses")
+        kinds = ("bgpconfigurations", "bgpfilters", "bgppeers")
         yield from (Permission(verb=v, resource=r, group=group) for r in kinds for v in _VERBS)
+        yield from (Permission(verb=v, resource="caliconodestatuses", group=group) for v in ("create", "delete"))
 
 
 async def denied(api: KubeApi, spec: ClusterSpec, calico: CalicoApi | None) -> tuple[Permission, ...]:
-    """What we may not do. Raises KubeError."""
+    """What we may not do. Raises KubeError.
+
+    What is in a namespace is looked up in the rules that are in force there, one question for all of it; what these don't tell, and what
+    is in no namespace, is asked for one by one.
+    """
     slots = asyncio.Semaphore(_AT_ONCE)
 
     async def may(permission: Permission) -> bool:
         async with slots:
             return await api.may(permission)
 
-    async def lacking(wanted: Iterable[Permission]) -> list[Permission]:
-        asked = list(wanted)
-        return [p for p, allowed in zip(asked, await asyncio.gather(*map(may, asked)), strict=True) if not allowed]
+    async def lacking(namespace: str, wanted: list[Permission]) -> list[Permission]:
+        left, is_all = wanted, False
+        if namespace:
+            async with slots:
+                rules, is_all = await api.rules(namespace)
+            left = [permission for permission in wanted if not any(_permits(rule, permission) for rule in rules)]
+        if is_all:
+            return left
+        return [p for p, allowed in zip(left, await asyncio.gather(*map(may, left)), strict=True) if not allowed]
 
-    missing = await lacking([*reading(spec, calico), *changing(calico)])
     spaces = [*dict.fromkeys((*spec.namespaces.values(), spec.monitoring))][:_NAMESPACES]
-    found: list[Permission] = []
-    for permission in missing:
-        # Not in all namespaces may still be in ours.
-        if not permission.namespace and permission.resource in CHANGED.get(permission.group, ()):
-            found += await lacking(
-                Permission(verb=permission.verb, resource=permission.resource, group=permission.group, namespace=ns)
-                for ns in spaces
-            )
-        else:
-            found.append(permission)
-    return tuple(sorted(found))
+    asked: dict[str, list[Permission]] = defaultdict(list)
+    for permission in (*reading(spec, calico), *changing(calico)):
+        is_of_tenants = not permission.namespace and permission.resource in CHANGED.get(permission.group, ())
+        for namespace in spaces if is_of_tenants else [permission.namespace]:
+            asked[namespace].append(msgspec.structs.replace(permission, namespace=namespace))
+    found = await asyncio.gather(*(lacking(namespace, wanted) for namespace, wanted in asked.items()))
+    return tuple(sorted(permission for permissions in found for permission in permissions))
+
+
+def _permits(rule: object, permission: Permission) -> bool:
+    """Whether a rule is about all objects of a kind, and permits this."""
+    if not isinstance(rule, dict) or rule.get("resourceNames"):
+        return False
+    base, _, sub = permission.resource.partition("/")
+    resources = {"*", permission.resource, f"*/{sub}"} if sub else {"*", base}
+    wanted = (("verbs", {"*", permission.verb}), ("apiGroups", {"*", permission.group}), ("resources", resources))
+    return all(isinstance(said := rule.get(key), list) and any(v in said for v in values) for key, values in wanted)

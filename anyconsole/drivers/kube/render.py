@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias
 
 from anyconsole.errors import AnyconsoleError
 
-__all__ = ["Object", "RenderError", "fill", "load", "render", "template_names", "to_yaml"]
+__all__ = ["Object", "RenderError", "fill", "load", "render", "template_names", "to_yaml", "yaml_of"]
 
 Object: TypeAlias = dict[str, Any]
 """A Kubernetes object."""
@@ -68,20 +68,27 @@ def fill(template: Any, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - wha
 
 
 def to_yaml(objects: Iterable[Object]) -> str:
-    """Objects as a stream of YAML documents; long text stays readable."""
+    """Objects as a stream of YAML documents."""
+    return "".join("---\n" + yaml_of(obj) for obj in objects)
+
+
+def yaml_of(obj: Object) -> str:
+    """One object as YAML; long text stays readable."""
     import yaml  # noqa: PLC0415 - as above
 
     class Dumper(yaml.SafeDumper):
-        """Writes text of several lines as it is."""
+        """Writes text of several lines as it is, and what is there twice, twice."""
+
+        def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - as it is called
+            return True
 
     def text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-        style = "|" if "\n" in value else None
+        # One that ends in empty lines would take those along that follow it in a script.
+        style = "|" if "\n" in value.rstrip("\n") and not value.endswith("\n\n") else None
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     Dumper.add_representer(str, text)
-    return "".join(
-        "---\n" + yaml.dump(obj, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120) for obj in objects
-    )
+    return yaml.dump(obj, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _items(template: list[Any], values: Mapping[str, Any]) -> list[Any]:

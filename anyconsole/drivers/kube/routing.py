@@ -16,7 +16,7 @@ import msgspec
 
 from anyconsole.drivers.kube import exports
 from anyconsole.drivers.kube.access import KubeApi, Object
-from anyconsole.drivers.kube.advertising import CalicoObjects, drain_of, objects_of
+from anyconsole.drivers.kube.advertising import CalicoObjects, drain_of, is_ours, objects_of
 from anyconsole.drivers.kube.calico import (
     KINDS,
     CalicoApi,
@@ -28,10 +28,11 @@ from anyconsole.drivers.kube.calico import (
 )
 from anyconsole.drivers.kube.calico_transaction import routing_config
 from anyconsole.drivers.kube.errors import KubeError
+from anyconsole.drivers.kube.lock import Lock, read_lock
 from anyconsole.drivers.kube.nodes import cluster_node_of
 from anyconsole.drivers.kube.terminal import execute
 from anyconsole.drivers.kube.values import part, parts, text
-from anyconsole.drivers.kube.watch import Batch, Watch
+from anyconsole.drivers.kube.watch import Batch, Watch, WatchState
 from anyconsole.drivers.kube.workloads import Emit
 from anyconsole.model.facts import Export, Exported
 from anyconsole.model.inventory import ClusterSpec, Inventory, NodeSpec
@@ -42,7 +43,12 @@ EXPORTS: Final = "exports"
 """The section of what BIRD was seen to export: it is asked apart from Calico's own words, and may be silent while those go on."""
 
 _STATUS: Final = "CalicoNodeStatus"
+_DRAIN_KINDS: Final = ("BGPPeer", "BGPConfiguration", "BGPFilter")
+"""Without these nobody knows what is drained; without the others only some things can't be planned."""
+
+_LOCK_EVERY: Final = 5.0
 _EXEC_DEADLINE: Final = 5.0
+_NOT_SERVED: Final = 404
 _STATUS_EVERY: Final = 10.0
 
 _log = logging.getLogger(__name__)
@@ -64,7 +70,10 @@ class Routing:
         self._told_at: dict[str, tuple[str, float]] = {}
         self._speakers: dict[str, str] = {}
         self._names: dict[str, dict[str, str]] = {}
-        self._made: set[str] = set()
+        self._ours: set[str] = set()
+        self._status_due = asyncio.Event()
+        self._lock: Lock | None = None
+        self._told: tuple[CalicoObjects, Lock | None, str] | None = None
         self._node_watch = self._watch("Node", node_path())
         self._calico_watches = {k: self._watch(k, calico.path(k)) for k in KINDS} if calico is not None else {}
         self._speaker_watch = self._watch_speakers()
@@ -87,14 +96,18 @@ class Routing:
                 yield node.name, "host"
             # A calico-node that hangs leaves its last words standing, and the API server serves them as before.
             _, at = self._told_at.get(node.address, ("", float("-inf")))
-            if now - at <= 2 * self.period + 1 and all(map(_stands, self._calico_watches.values())):
+            watches = self._calico_watches.values()
+            if now - at <= 2 * self.period + 1 and all(_stands(watch) or _is_closed(watch) for watch in watches):
                 yield node.name, "calico"
 
     def objects(self) -> CalicoObjects | None:
-        """What a drain is made of; None while not all of it was told."""
-        wanted = [self._node_watch, *(w for kind, w in self._calico_watches.items() if kind != _STATUS)]
-        if self._calico is None or not all(w.state.synced for w in wanted):
+        """What a drain is made of; None while what decides about it wasn't told. What a cluster doesn't serve it doesn't have."""
+        if self._calico is None or not self._node_watch.state.synced:
             return None
+        for kind, watch in self._calico_watches.items():
+            is_known = watch.state.synced or watch.state.status == _NOT_SERVED
+            if not is_known and (kind in _DRAIN_KINDS or (kind != _STATUS and not watch.state.denied)):
+                return None
         lists = {kind: found.values() for kind, found in self._found.items() if kind != _STATUS}
         return objects_of(self._calico, lists)
 
@@ -113,9 +126,20 @@ class Routing:
         def take(batch: Batch[Object]) -> None:
             self._take(kind, {name: obj for (_, name), obj in batch.changed.items()}, [n for _, n in batch.gone])
 
-        return Watch(self._api, path, project, take)
+        def heed(state: WatchState) -> None:
+            if state.synced and kind != _STATUS:  # of a kind without objects nothing else is ever told
+                self._tell_routing()
+
+        return Watch(self._api, path, project, take, on_state=heed)
 
     def _take(self, kind: str, changed: dict[str, Object], gone: list[str]) -> None:
+        self._keep(kind, changed, gone)
+        if kind == _STATUS:
+            self._speak([node for node in self.nodes.values() if self._status_of(node) in [*changed.values()]])
+        else:
+            self._tell_routing()
+
+    def _keep(self, kind: str, changed: dict[str, Object], gone: list[str]) -> None:
         found = self._found[kind]
         found.update(changed)
         for name in gone:
@@ -124,16 +148,22 @@ class Routing:
             now = time.time()
             mine = [(self.nodes[name], obj) for name, obj in changed.items() if name in self.nodes]
             self._emit([cluster_node_of(obj, node.name, self._spec.name, now) for node, obj in mine])
-        if kind == _STATUS:
-            self._speak([node for node in self.nodes.values() if self._status_of(node) in [*changed.values()]])
-        else:
-            self._tell_routing()
+        if kind == _STATUS and gone:
+            self._status_due.set()
 
     def _tell_routing(self) -> None:
         objects = self.objects()
-        if objects is not None:
-            self._emit([routing_config(objects, self._spec.name, time.time())])
-            self._speak([*self.nodes.values()])
+        if objects is None:
+            return
+        now = time.time()
+        pools = self._calico_watches["IPPool"].state
+        obstacle = f"no permission: list ippools: {pools.error}" if pools.denied else ""
+        config = (objects, self._lock, obstacle)
+        # A lock expires by time alone.
+        if self._lock is not None and (config != self._told or self._lock.expires_at < now):
+            self._told = config
+            self._emit([routing_config(objects, self._spec.name, now, self._lock, obstacle)])
+        self._speak([*self.nodes.values()])
 
     def _status_of(self, node: NodeSpec) -> Object | None:
         """The CalicoNodeStatus of a node: ours, or whosoever's there is."""
@@ -163,20 +193,36 @@ class Routing:
     async def look(self, nodes: list[NodeSpec]) -> None:
         """Read the nodes and what their routing is made of, anew. Raises KubeError."""
         for node in nodes:
-            obj = await self._api.get(node_path(node.address))
-            self._take("Node", {node.address: obj}, [])
+            self._keep("Node", {node.address: await self._api.get(node_path(node.address))}, [])
         if self._calico is None:
             return
-        for kind in KINDS:
+        for kind, watch in self._calico_watches.items():
+            if _is_closed(watch):
+                continue
             listed = await self._api.get(self._calico.path(kind))
             now = {text(part(item, "metadata"), "name"): item for item in parts(listed, "items", 100_000)}
-            self._take(kind, now, [name for name in self._found[kind] if name not in now])
+            self._keep(kind, now, [name for name in self._found[kind] if name not in now])
+        self._lock = await read_lock(self._api)
+        self._tell_routing()
         await asyncio.gather(*(self._ask(node) for node in nodes))
+
+    async def follow_lock(self) -> None:
+        """Read again and again who has an unconfirmed change in the cluster, until cancelled."""
+        while self._calico is not None:
+            try:
+                self._lock = await read_lock(self._api)
+                self._tell_routing()
+            except KubeError as error:
+                _log.info("%s: whether a change is unconfirmed there isn't known: %s", self._spec.name, error)
+            await asyncio.sleep(_LOCK_EVERY)
 
     # --- our CalicoNodeStatus
 
     async def keep_status(self) -> None:
-        """Have a CalicoNodeStatus for each node until cancelled; then remove those that were made here."""
+        """Have a CalicoNodeStatus for each node until cancelled; then remove those that are ours.
+
+        One that another console of ours still needs is made by that one again, at once; one that was left behind goes too.
+        """
         if self._calico is None:
             return
         watch = self._calico_watches[_STATUS]
@@ -184,27 +230,35 @@ class Routing:
             while True:
                 for node in self.nodes.values() if _stands(watch) else ():
                     await self._make_status(self._calico, node)
-                await asyncio.sleep(_STATUS_EVERY if _stands(watch) else 0.5)
+                self._status_due.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_STATUS_EVERY if _stands(watch) else 0.5):
+                        await self._status_due.wait()
         finally:
-            with suppress(KubeError, TimeoutError):
+            with suppress(TimeoutError):
                 async with asyncio.timeout(2.0):
                     await asyncio.shield(self._remove_status(self._calico))
 
     async def _make_status(self, calico: CalicoApi, node: NodeSpec) -> None:
-        found = self._found[_STATUS].values()
-        if speaker_of(node) is None or any(text(part(o, "spec"), "node") == node.address for o in found):
+        found = self._found[_STATUS]
+        if is_ours(found.get(node_status_name(node))):
+            self._ours.add(node_status_name(node))
+        if speaker_of(node) is None or any(text(part(o, "spec"), "node") == node.address for o in found.values()):
             return
         try:
             await self._api.send("POST", calico.path(_STATUS), node_status_body(calico, node, self.period))
-            self._made.add(node_status_name(node))
+            self._ours.add(node_status_name(node))
         except KubeError as error:
             # Another console was faster, or we may not: then the speaker stays unknown, and what we may not is told.
             _log.info("%s: no CalicoNodeStatus for %s: %s", self._spec.name, node.name, error)
 
     async def _remove_status(self, calico: CalicoApi) -> None:
-        for name in sorted(self._made):
-            await self._api.send("DELETE", calico.path(_STATUS, name))
-        self._made.clear()
+        for name in sorted(self._ours):
+            try:
+                await self._api.send("DELETE", calico.path(_STATUS, name))
+            except KubeError as error:
+                _log.info("%s: the CalicoNodeStatus %s stays: %s", self._spec.name, name, error)
+        self._ours.clear()
 
     # --- what BIRD exports
 
@@ -271,3 +325,8 @@ def _unknown(fact: Export, why: str) -> Export:
 
 def _stands(watch: Watch[Any]) -> bool:
     return watch.state.connected and watch.state.synced
+
+
+def _is_closed(watch: Watch[Any]) -> bool:
+    """Whether there is nothing to be had: the cluster doesn't serve it (an older Calico), or not to us."""
+    return watch.state.denied or watch.state.status == _NOT_SERVED

@@ -15,7 +15,7 @@ refused if somebody was faster. Bodies are YAML.
 
 EXPECT changes nothing: it ends the script unless the object has what its body says (null is "not there"). A MERGE or DELETE of the same
 object right after it is refused if the object changed in between, so both together compare and swap what matters, whatever else of an
-object its controllers write all the time. AWAIT is an EXPECT that waits for a while.
+object its controllers write all the time. With `else-skip` it only leaves out that call. AWAIT is an EXPECT that waits for a while.
 """
 
 from __future__ import annotations
@@ -27,12 +27,15 @@ from typing import Any, Final
 
 import msgspec
 
+from anyconsole.drivers.kube.render import yaml_of
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model.pods import Permission
 
 __all__ = ["Call", "ScriptError", "Verb", "needed", "parse", "render", "unmet"]
 
-_LINE: Final = re.compile(r"(?P<verb>[A-Z]+) (?P<path>/[!-~]+)(?P<lenient> if-exists| unless-exists| force)?")
+_LINE: Final = re.compile(
+    r"(?P<verb>[A-Z]+) (?P<path>/[!-~]+)(?P<lenient> if-exists| unless-exists| else-skip| force)?"
+)
 _INDENT: Final = "  "
 
 
@@ -60,8 +63,9 @@ class ScriptError(AnyconsoleError):
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One call. `path` is that of the object (of the collection for CREATE).
 
-    `if_exists`: that it is gone already is no failure; `unless_exists` (CREATE): nor that it is there. `force` (APPLY): fields of ours
-    that somebody else wrote to are ours again. `note` is a comment, shown above it.
+    `if_exists`: that it is gone already is no failure; `unless_exists` (CREATE): nor that it is there. `else_skip` (EXPECT): if it isn't
+    so, the next call of that object is left out. `force` (APPLY): fields of ours that somebody else wrote to are ours again. `note` is a
+    comment, shown above it.
     """
 
     verb: Verb
@@ -69,6 +73,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     body: dict[str, Any] | None = None
     if_exists: bool = False
     unless_exists: bool = False
+    else_skip: bool = False
     force: bool = False
     note: str = ""
 
@@ -79,15 +84,12 @@ def render(calls: Iterable[Call]) -> str:
 
 
 def _text(call: Call) -> str:
-    import yaml  # noqa: PLC0415 - only who plans for a cluster pays for it
-
     notes = "".join(f"# {line}\n" for line in call.note.splitlines())
     lenient = " if-exists" if call.if_exists else " unless-exists" if call.unless_exists else ""
-    lenient = " force" if call.force else lenient
+    lenient = " force" if call.force else " else-skip" if call.else_skip else lenient
     text = f"{notes}{call.verb} {call.path}{lenient}\n"
     if call.body is not None:
-        body = yaml.safe_dump(call.body, sort_keys=False, allow_unicode=True, width=120)
-        text += "".join(f"{_INDENT}{line}\n" if line else "\n" for line in body.splitlines())
+        text += "".join(f"{_INDENT}{line}\n" if line else "\n" for line in yaml_of(call.body).splitlines())
     return text
 
 
@@ -130,6 +132,7 @@ def parse(text: str) -> list[Call]:
                 path=match["path"],
                 if_exists=match["lenient"] == " if-exists",
                 unless_exists=match["lenient"] == " unless-exists",
+                else_skip=match["lenient"] == " else-skip",
                 force=match["lenient"] == " force",
                 note="\n".join(notes),
             )

@@ -39,8 +39,8 @@ ADDRESSES = {IX1_V4: "10.0.11.2", IX1_V6: "fd00:11::2", TRANSIT_V4: "10.0.12.2",
 _IX1 = Peer(name="ix1", interconnect="fra", asn=64611, community="64611:80")
 
 
-def inventory(transit: tuple[SoftRecipe, ...] = (SoftRecipe.GSHUT,)) -> Inventory:
-    """Two tenants on two nodes of one cluster, two peers, both families."""
+def inventory(transit: tuple[SoftRecipe, ...] = (SoftRecipe.GSHUT,), second: str = "") -> Inventory:
+    """Two tenants on two nodes of one cluster, two peers, both families; `second` is another service address of de."""
     peers = (_IX1, Peer(name="transit", interconnect="fra", asn=64613, soft=transit))
     sessions = tuple(
         SessionSpec(
@@ -60,7 +60,7 @@ def inventory(transit: tuple[SoftRecipe, ...] = (SoftRecipe.GSHUT,)) -> Inventor
                 name="de",
                 number=DE,
                 prefixes=("192.0.2.0/24", "2001:db8:de::/48"),
-                addresses=("192.0.2.53", "2001:db8:de::53"),
+                addresses=("192.0.2.53", "2001:db8:de::53", *([second] if second else [])),
                 zones=("de.example",),
             ),
             Tenant(

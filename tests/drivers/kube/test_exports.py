@@ -48,6 +48,19 @@ def test_each_prefix_is_told_on_each_session_as_bird_sends_it() -> None:
     assert (first.communities, first.as_path) == (("65535:0",), (64500,))
 
 
+def test_a_prefix_that_is_announced_itself_needs_no_address_and_one_of_which_a_part_is_missing_is_not_known() -> None:
+    """With externalTrafficPolicy Cluster Calico announces the prefix; and a tenant may have several addresses in one."""
+    prefix, address, between = b"2001:db8:de::/48", b"2001:db8:de::53/128", b"between"
+    swapped = WHOLE.replace(address, between).replace(prefix, address).replace(between, prefix)
+    assert table(swapped) == table(WHOLE)
+    fleet = inventory(second="192.0.2.54")
+    part = read_answers(
+        WHOLE + b"\n@@ ask 4 show route 192.0.2.54/32 export Node_10_0_11_2 all\n0001 BIRD 1.6.8 ready.\n"
+        b"0016 Access restricted\n8001 Network not in table\n\n@@ end 1\n", fleet, fleet.nodes[0], NAMES, AT
+    ).facts[0]  # fmt: skip
+    assert (part.exported, part.detail) == (Exported.UNKNOWN, "192.0.2.53/32 exported, 192.0.2.54/32 not")
+
+
 def test_a_peers_own_community_depreferres_too() -> None:
     tagged = WHOLE.replace(b"(65535,0)", b"(64611,80)")
     assert table(tagged)["10.0.11.2", "192.0.2.0/24"] == ("depreferred", "community 64611:80")
@@ -115,8 +128,9 @@ def test_the_script_asks_each_bird_what_is_for_it(shell: str, tmp_path_factory: 
     said = subprocess.run([shell, *rest], env={"PATH": f"{folder}:/usr/bin:/bin"}, capture_output=True, check=True)
     assert said.stderr == b""
     lines = said.stdout.decode().split("\n")
-    assert lines.count("@@ end 1") == 10
+    assert lines.count("@@ end 1") == 18
     assert (
-        "birdcl: [-v] [-r] [-s] [/var/run/calico/bird.ctl] [show route 192.0.2.0/24 export Node_10_0_11_2 all]" in lines
+        "birdcl: [-v] [-r] [-s] [/var/run/calico/bird.ctl] [show route 192.0.2.53/32 export Node_10_0_11_2 all]"
+        in lines
     )
     assert "birdcl6: [-v] [-r] [-s] [/var/run/calico/bird6.ctl] [show protocols]" in lines

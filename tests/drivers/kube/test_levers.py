@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -26,7 +27,7 @@ from anyconsole.drivers.kube.advertising import (
 from anyconsole.drivers.kube.calico import EXCLUDE_LABEL, CalicoApi, calico_api, node_path
 from anyconsole.drivers.kube.execute import carry_out
 from anyconsole.drivers.kube.levers import Levers, applied, plan_levers
-from anyconsole.drivers.kube.script import render
+from anyconsole.drivers.kube.script import Call, Verb, render, unmet
 from anyconsole.drivers.transaction import Ended
 from anyconsole.model.inventory import ClusterSpec, SoftRecipe
 from tests.drivers.kube.calico_fleet import (
@@ -78,10 +79,9 @@ def titles(levers: Levers) -> list[str]:
 
 def test_everything_hard_is_one_label_on_the_node() -> None:
     levers, after = planned(objects(), drained(hard=EVERYTHING))
-    assert [change.call().body for change in levers.changes] == [
+    assert [change.patch for change in levers.changes] == [
         {
             "metadata": {
-                "resourceVersion": "17",
                 "labels": {EXCLUDE_LABEL: "true"},
                 "annotations": {"anyconsole.io/exclude-label-was": "", "anyconsole.io/drain": NOTE},
             }
@@ -143,12 +143,22 @@ def test_what_rejects_comes_before_other_filters_and_what_accepts_behind_them() 
     assert (theirs, first[:15], last[:15]) == ("theirs", "anyconsole-hard", "anyconsole-soft")
     assert after.found["BGPFilter", last]["spec"]["exportV4"] == [
         {
-            "cidr": "198.51.100.0/24",
+            "cidr": route,
             "matchOperator": "Equal",
             "action": "Accept",
             "operations": [{"addCommunity": {"value": "65535:0"}}],
         }
+        for route in ("198.51.100.0/24", "198.51.100.53/32")
     ]
+
+
+def test_what_set_up_made_can_be_filtered_like_any_other_session_and_stays_when_it_is_undrained() -> None:
+    ours = [
+        peer | {"metadata": peer["metadata"] | {"labels": {"app.kubernetes.io/managed-by": "anyconsole"}}}
+        for peer in bgp_peers(node=HV1.address)
+    ]
+    _, after = planned(objects(peer=ours), drained(hard=((DE, IX1_V4),)))
+    assert applied(after, plan_levers(after, FLEET, HV1, NodeDrain()).changes).found == objects(peer=ours).found
 
 
 def test_a_peer_is_depreferred_by_its_own_recipe() -> None:
@@ -231,7 +241,7 @@ def test_undraining_never_takes_away_annotations_that_came_meanwhile() -> None:
     bare["Node", HV1.address]["metadata"]["annotations"] = {"anyconsole.io/exclude-label-was": ""}
     world = msgspec.structs.replace(after, found=bare)
     (change,) = plan_levers(world, FLEET, HV1, NodeDrain()).changes
-    assert (change.call().body or {})["metadata"]["annotations"] == {"anyconsole.io/exclude-label-was": None}
+    assert change.patch["metadata"]["annotations"] == {"anyconsole.io/exclude-label-was": None}
 
 
 LEVELS = st.fixed_dictionaries({pair: st.sampled_from(list(Level)) for pair in EVERYTHING})
@@ -297,8 +307,15 @@ def test_any_state_leads_to_any_other_without_harm_on_the_way_and_back_exactly(
         assert levels["hv2"] == before["hv2"]
         for was, is_now, will in zip(before["hv1"], levels["hv1"], then["hv1"], strict=True):
             assert min(was, will) <= is_now <= max(was, will)
-    # Broken off anywhere, an undrain clears up all the same.
     half = applied(world, levers.changes[:broken_off])
+    # Broken off anywhere, it can be taken back, as often as one likes, and no session goes down on the way.
+    for _ in range(2):
+        way = [half, *carried_out(half, levers.undo_calls())]
+        assert all(session_names(now) == names for now in way)
+        half = way[-1]
+        assert half.found == world.found
+    half = applied(world, levers.changes[:broken_off])
+    # And an undrain clears up all the same.
     clearing = plan_levers(half, FLEET, HV1, NodeDrain()).changes
     assert all(session_names(applied(half, clearing[:place])) == names for place in range(len(clearing)))
     assert applied(half, clearing).found == start.found
@@ -306,6 +323,47 @@ def test_any_state_leads_to_any_other_without_harm_on_the_way_and_back_exactly(
     assert plan_levers(after, FLEET, HV1, wanted).changes == ()
     # Undrained, every object is as before the first drain, and none of ours is left.
     assert applied(after, plan_levers(after, FLEET, HV1, NodeDrain()).changes).found == start.found
+
+
+def carried_out(world: CalicoObjects, calls: Iterable[Call]) -> Iterator[CalicoObjects]:
+    """The objects after each call, by an API server in small."""
+    found, skipped = dict(world.found), ""
+    places = {change_path(world, *key): key for key in found}
+    for call in calls:
+        key = places.get(call.path)
+        obj = found.get(key) if key is not None else None
+        if call.verb is Verb.EXPECT:
+            skipped = call.path if unmet(call.body or {}, obj) else ""
+        elif skipped == call.path:
+            skipped = ""
+        elif call.verb is Verb.CREATE:
+            assert call.body is not None
+            made = (call.body["kind"], call.body["metadata"]["name"])
+            places[f"{call.path}/{made[1]}"] = made
+            found.setdefault(made, call.body)
+        elif key is not None and obj is not None and call.verb is Verb.DELETE:
+            del found[key]
+        elif key is not None and obj is not None:
+            found[key] = without_nothing(merged(obj, call.body or {}))
+        yield msgspec.structs.replace(world, found=dict(found))
+
+
+def change_path(world: CalicoObjects, kind: str, name: str) -> str:
+    return node_path(name) if kind == "Node" else world.api.path(kind, name)
+
+
+def merged(obj: Json, patch: Json) -> Json:
+    """RFC 7396."""
+    kept = {k: v for k, v in obj.items() if k not in patch}
+    return kept | {
+        k: merged(obj.get(k) or {}, v) if isinstance(v, dict) else v for k, v in patch.items() if v is not None
+    }
+
+
+def without_nothing(obj: Json) -> Json:
+    """An object as we read it: without maps of metadata that hold nothing."""
+    metadata = {k: v for k, v in obj["metadata"].items() if v != {}}
+    return obj | {"metadata": metadata}
 
 
 def listing(world: CalicoObjects) -> dict[str, list[Json]]:
@@ -331,7 +389,7 @@ def test_objects_that_make_no_sense_never_stop_a_plan(lists: object) -> None:
     world = objects_of(V3, {kind: found for kind, found in kinds if isinstance(found, list)})
     for wanted in (NodeDrain(), drained(hard=EVERYTHING), drained(hard=((DE, IX1_V4),), soft=((NIC, TRANSIT_V4),))):
         levers = plan_levers(world, FLEET, HV1, wanted)
-        assert all(change.call() for change in levers.changes)
+        assert all(change.calls() for change in levers.changes)
         assert all(line.isprintable() and len(line) < 1000 for line in levers.refused)
         drain_of(applied(world, levers.changes), FLEET, HV1)
 
@@ -367,15 +425,19 @@ async def test_an_api_server_takes_a_drain_and_gives_back_what_was_there(
             assert calico == CalicoApi("/".join(group))
             world = await read(api, calico)
             wanted = drained(hard=((DE, IX1_V4), (DE, IX1_V6)), soft=((NIC, TRANSIT_V4), (DE, TRANSIT_V6)))
-            script = render(change.call() for change in plan_levers(world, FLEET, HV1, wanted).changes)
+            script = render(
+                call for change in plan_levers(world, FLEET, HV1, wanted).changes for call in change.calls()
+            )
             done = await carry_out(api, script, 20)
             assert (done.exit_status, done.stderr) == (Ended.DONE, b""), done.stdout
             after = await read(api, calico)
             assert drain_of(after, FLEET, HV1) == wanted
             # Planned for objects that have changed since: refused, not overwritten.
             stale = plan_levers(world, FLEET, HV1, drained(hard=EVERYTHING)).changes
-            late = await carry_out(api, render(change.call() for change in stale), 20)
+            late = await carry_out(api, render(call for change in stale for call in change.calls()), 20)
             assert late.exit_status == Ended.STALE
-            undrain = render(change.call() for change in plan_levers(after, FLEET, HV1, NodeDrain()).changes)
+            undrain = render(
+                c for change in plan_levers(after, FLEET, HV1, NodeDrain()).changes for c in change.calls()
+            )
             assert (await carry_out(api, undrain, 20)).exit_status == Ended.DONE
             assert (await read(api, calico)).found == world.found
