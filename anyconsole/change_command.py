@@ -60,7 +60,7 @@ def run_plan(inventory: Inventory, args: argparse.Namespace, action: str, reques
 
 async def _run_plan(inventory: Inventory, args: argparse.Namespace, action: str, request: msgspec.Struct) -> int:
     async with looked_at(inventory, args.wait) as engine:
-        plan = engine.changes.plan(action, msgspec.json.encode(request))
+        plan = await engine.changes.plan(action, msgspec.json.encode(request))
         guards = judge(engine.store, plan, time.time())
         if args.plan or plan.missing or not plan.steps:
             _print(args, plan, guards, None)

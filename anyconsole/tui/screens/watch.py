@@ -42,6 +42,9 @@ _ABORT = (
     "What no node has confirmed yet is taken back, and nothing more is begun. "
     "Steps that are done stay done; undo them with a plan of their own."
 )
+_ABORT_LASTING = (
+    "Nothing more is done. What was done stays: plan again to go on, or take it away with a plan of its own."
+)
 
 
 class WatchScreen(TextScreen):
@@ -162,8 +165,9 @@ class WatchScreen(TextScreen):
             if yes:
                 self.console.changing.cancel(self.run_id)
 
+        about = _ABORT_LASTING if any(step.lasting for step in run.plan.steps) else _ABORT
         self.console.push_screen(
-            ConfirmScreen(f"Abort: {plain(run.plan.title)}?", _ABORT, go_on="Go on", do_it="Abort"), meant
+            ConfirmScreen(f"Abort: {plain(run.plan.title)}?", about, go_on="Go on", do_it="Abort"), meant
         )
 
     def action_close_text(self) -> None:
