@@ -324,6 +324,15 @@ async def test_a_cluster_that_became_another_since_it_was_planned_for_is_left_al
     assert not fake.objects("services", "de")
 
 
+def test_a_cluster_that_doesnt_answer_is_no_evidence(
+    stack: Stack, fake: VirtualCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.stop()
+    said = stack.run(capsys, "setup", "--plan", "--wait", "1")
+    assert said.code == 4
+    assert "MISSING  k3s: not connected" in said.out
+
+
 async def test_serials_are_compared_with_the_primaries_by_the_observers(stack: Stack, fake: VirtualCluster) -> None:
     serials = ["7 8", "8 8"]
 

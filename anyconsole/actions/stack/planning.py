@@ -15,6 +15,7 @@ from anyconsole.actions.stack.adding import Adding
 from anyconsole.actions.stack.one_cluster import OneCluster
 from anyconsole.actions.stack.removing import Removing
 from anyconsole.actions.stack.request import FindCluster, StackRequest, Way, scope_of
+from anyconsole.drivers.kube.errors import KubeError
 from anyconsole.model.inventory import ClusterSpec, Tenant
 from anyconsole.model.store import FleetStore
 
@@ -27,15 +28,22 @@ async def make_plan(store: FleetStore, in_cluster: FindCluster, request: StackRe
     """The plan for a request. Sets that are as wanted already are left alone.
 
     Raises:
-        AnyconsoleError: The scope means nothing, the profile doesn't say enough, or a cluster can't be asked.
+        AnyconsoleError: The scope means nothing, the profile doesn't say enough, or a cluster refuses to tell.
     """
     scope = scope_of(store.inventory, request)
     steps: list[Step] = []
     notes: list[str] = []
+    missing: list[str] = []
     for cluster, tenants in scope:
-        planner = _PLANNERS[request.way](store, in_cluster(cluster.name), request, cluster)
-        await planner.look()
-        planned = [await planner.step(set_id) for set_id in planner.sets(tenants)]
+        try:
+            planner = _PLANNERS[request.way](store, in_cluster(cluster.name), request, cluster)
+            await planner.look()
+            planned = [await planner.step(set_id) for set_id in planner.sets(tenants)]
+        except KubeError as error:
+            if error.status:
+                raise
+            missing.append(str(error))  # it doesn't answer: what is there isn't known, so nothing can be planned
+            continue
         steps += [step for step in planned if step is not None]
         notes += planner.notes
     where = ", ".join(cluster.name for cluster, _ in scope)
@@ -51,6 +59,7 @@ async def make_plan(store: FleetStore, in_cluster: FindCluster, request: StackRe
         request=msgspec.json.decode(msgspec.json.encode(request)),
         type_to_confirm=_type_to_confirm(store, request, scope, names),
         steps=tuple(steps),
+        missing=tuple(missing),
         notes=tuple(dict.fromkeys(notes)),
         settled=f"{', '.join(names)} on {where}: {'as the profile says' if is_setup else 'nothing of it is there'}",
     )
