@@ -94,7 +94,8 @@ def addition(
     told: dict[str, list[str]] = {key: [] for key in ("foreign", "used", "contested", "rejected", "restarted")}
     calls: list[Call] = []
     lines: dict[str, list[str]] = {}
-    created = unchanged = 0
+    created: list[str] = []
+    unchanged = 0
     taken = contested or {}
     for preview in previews:
         call, name = preview.call, named(preview.call.path)
@@ -116,8 +117,10 @@ def addition(
         if not changed:
             unchanged += 1
             continue
-        created += preview.live is None
-        lines[f"{name} (new)" if preview.live is None else name] = changed
+        if preview.live is None:
+            created.append(f"+ {name}")  # all of it is in the call
+        else:
+            lines[name] = changed
         if preview.live is not None and _body(preview).get("kind") in _WORKLOADS and _restarts(changed):
             told["restarted"].append(name)
         if expected is not None:
@@ -125,8 +128,8 @@ def addition(
         calls.append(call)
     return Addition(
         calls=tuple(calls),
-        diff=differences(lines),
-        created=created,
+        diff="\n".join([*created, *([differences(lines)] if lines else [])]),
+        created=len(created),
         unchanged=unchanged,
         **{key: tuple(words) for key, words in told.items()},
     )
