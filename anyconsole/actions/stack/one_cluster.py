@@ -98,12 +98,11 @@ class OneCluster(ABC):
             found.append(refused("permissions", f"{self._cluster.name}: not permitted: {permission_words(missing)}"))
         tenant = tenant_of(set_id)
         is_setup = self._request.way is Way.SETUP
-        what = f"tenant {tenant}" if tenant else f"set {set_id}"
         back = Way.TEARDOWN if is_setup else Way.SETUP
         return Step(
             host=self._cluster.name,
             part=set_id,
-            title=f"{what}: {title}",
+            title=f"{set_id}: {title}",
             apply=script.render(calls),
             confirm="",
             revert="",

@@ -107,6 +107,7 @@ class WatchScreen(TextScreen):
         else:
             self.note(run_words(run, now), Level.WARN if run.state is RunState.ASKING else Level.STALE)
         end = int(now)
+        self.query_one("#watch-charts").display = bool(run.plan.changes)  # nothing else moves queries
         self._here.title = f"at {some(dict.fromkeys(change.node for change in run.plan.changes))}"
         self._here.show(Series(moves.moved, filled=True, end=end))
         self._elsewhere.show(Series(moves.gained, filled=True, end=end))
