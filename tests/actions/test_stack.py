@@ -56,7 +56,9 @@ def changed(store: FleetStore, kind: str, node: str, **fields: object) -> None:
 def test_what_is_announced_and_asked_is_not_torn_down() -> None:
     told = judged(healthy_hybrid(), Way.TEARDOWN)
     assert told["drained"].refuses
-    assert "anyconsole drain --tenant de --hard" in told["drained"].numbers
+    assert "anyconsole drain --tenant de --node hv1 --node hv2 --hard" in told["drained"].numbers, (
+        "there, and nowhere else"
+    )
     assert told["live traffic"].refuses
     assert "de on hv1 answers 9.0 q/s" in told["live traffic"].numbers
     assert told["last announcer"].outcome is Outcome.OK, "the bare nodes go on"

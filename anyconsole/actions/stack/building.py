@@ -165,6 +165,7 @@ class Stacking:
         space = f"/api/v1/namespaces/{namespace}"
         goes = any(call.verb is Verb.DELETE and call.path == space for call in calls)
         found = [obj for obj in found if goes or obj["kind"] != COUNTER]
+        found += await hands.listed(f"{space}/pods", f"{SET_LABEL}={step.part}")
         (still,) = await hands.find([space]) if goes else (None,)
         left = [f"{obj['kind']} {obj['metadata']['name']}" for obj in (*found, *([still] if still else []))]
         listed: list[str] = []

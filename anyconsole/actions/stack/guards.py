@@ -5,7 +5,8 @@ What isn't known counts against the change: a rate that nobody tells is traffic,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import shlex
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -141,10 +142,17 @@ def _drained(store: FleetStore, steps: Iterable[Step], now: float, unseen: Colle
     if sent or unknown:
         what = f"{len(sent)} of {count} announcements are still sent" if sent else "not known whether it is still sent"
         first = (sent or unknown)[0]
-        tenants = " ".join(f"--tenant {tenant}" for tenant in dict.fromkeys(t for _, t in _tenants(steps)))
-        numbers = f"{what}: {first}{' ...' if len(sent or unknown) > 1 else ''}; first drain it: anyconsole drain {tenants} --hard"
+        scope = " ".join(_scope(steps))
+        numbers = f"{what}: {first}{' ...' if len(sent or unknown) > 1 else ''}; first drain it: anyconsole drain {scope} --hard"
         return GuardVerdict(name="drained", outcome=Outcome.REFUSE, numbers=numbers)
     return GuardVerdict(name="drained", outcome=Outcome.OK, numbers=f"none of {count} announcements is sent")
+
+
+def _scope(steps: Iterable[Step]) -> Iterator[str]:
+    """The steps' announcements as a drain's arguments: there, and nowhere else."""
+    changes = [change for step in steps for change in step.changes]
+    yield from (f"--tenant {shlex.quote(name)}" for name in dict.fromkeys(change.tenant for change in changes))
+    yield from (f"--node {shlex.quote(name)}" for name in dict.fromkeys(change.node for change in changes))
 
 
 def _traffic(store: FleetStore, steps: Iterable[Step], now: float, unseen: Collection[str]) -> GuardVerdict:
