@@ -223,8 +223,9 @@ def calls(objects: Iterable[Object]) -> list[Call]:
 
 
 def collections_in(namespace: str) -> list[str]:
-    """The collections of a namespace in which objects of ours may be, in the order in which they are taken away."""
-    wanted = [(key, plural) for key, (plural, namespaced) in _KINDS.items() if namespaced]
+    """The collections of a tenant's or monitoring's namespace with objects of ours, in the order in which they are taken away."""
+    # Roles aren't for tenants, and whoever sets those up may not look at them.
+    wanted = [(key, plural) for key, (plural, namespaced) in _KINDS.items() if namespaced and "rbac" not in key[0]]
     wanted.sort(key=lambda kind: _GOING.index(kind[1]) if kind[1] in _GOING else len(_GOING))
     return [collection_of({"apiVersion": v, "kind": k, "metadata": {"namespace": namespace}}) for (v, k), _ in wanted]
 

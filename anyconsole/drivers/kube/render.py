@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 
 from anyconsole.errors import AnyconsoleError
 
-__all__ = ["Object", "RenderError", "dump", "fill", "load", "render", "template_names", "to_yaml"]
+__all__ = ["Object", "RenderError", "fill", "load", "render", "template_names", "to_yaml"]
 
 Object: TypeAlias = dict[str, Any]
 """A Kubernetes object."""
@@ -76,22 +76,19 @@ def fill(template: Any, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - wha
 
 def to_yaml(objects: Iterable[Object]) -> str:
     """Objects as a stream of YAML documents; long text stays readable."""
-    return "".join("---\n" + dump(obj) for obj in objects)
-
-
-def dump(obj: Object) -> str:
-    """An object as YAML; text of several lines is written as it is."""
     import yaml  # noqa: PLC0415 - as above
 
     class Dumper(yaml.SafeDumper):
-        """Knows how text of several lines is read best."""
+        """Writes text of several lines as it is."""
 
     def text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
         style = "|" if "\n" in value else None
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     Dumper.add_representer(str, text)
-    return yaml.dump(obj, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return "".join(
+        "---\n" + yaml.dump(obj, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120) for obj in objects
+    )
 
 
 def _items(template: list[Any], values: Mapping[str, Any]) -> list[Any]:

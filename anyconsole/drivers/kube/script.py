@@ -27,7 +27,6 @@ from typing import Any, Final
 
 import msgspec
 
-from anyconsole.drivers.kube.render import dump
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model.pods import Permission
 
@@ -80,18 +79,21 @@ def render(calls: Iterable[Call]) -> str:
 
 
 def _text(call: Call) -> str:
+    import yaml  # noqa: PLC0415 - only who plans for a cluster pays for it
+
     notes = "".join(f"# {line}\n" for line in call.note.splitlines())
     lenient = " if-exists" if call.if_exists else " unless-exists" if call.unless_exists else ""
     lenient = " force" if call.force else lenient
     text = f"{notes}{call.verb} {call.path}{lenient}\n"
     if call.body is not None:
-        text += "".join(f"{_INDENT}{line}\n" if line else "\n" for line in dump(call.body).splitlines())
+        body = yaml.safe_dump(call.body, sort_keys=False, allow_unicode=True, width=120)
+        text += "".join(f"{_INDENT}{line}\n" if line else "\n" for line in body.splitlines())
     return text
 
 
 def parse(text: str) -> list[Call]:
     """The calls of a script. Raises ScriptError."""
-    import yaml  # noqa: PLC0415 - only who plans for a cluster pays for it
+    import yaml  # noqa: PLC0415 - as above
 
     calls: list[Call] = []
     notes: list[str] = []
