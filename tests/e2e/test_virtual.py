@@ -25,6 +25,7 @@ from anyconsole.engine.core import FleetEngine
 from anyconsole.headless import looked_at
 from tests.e2e.stacks import REAL, Said, Stack, real_stack
 from tests.kube.apiserver.scripts import Behaviour, ExecCall
+from tests.kube.apiserver.server import Fault
 from tests.kube.client import Kube
 from tests.kube.virtual import VirtualCluster
 
@@ -322,6 +323,33 @@ async def test_a_cluster_that_became_another_since_it_was_planned_for_is_left_al
     assert "tenant-de is not as it was planned for any more: plan again" in ended.words
     assert ended.steps[-1].state == "failed"
     assert not fake.objects("services", "de")
+
+
+async def test_a_server_that_fails_before_the_first_call_or_in_the_middle_is_told_apart(
+    stack: Stack, fake: VirtualCluster
+) -> None:
+    def broken(verb: str, plural: str) -> Fault:
+        return Fault(503, "ServiceUnavailable", "no leader", 1, verb, plural)
+
+    async with desk(stack) as at:
+        plan = await at.plan(Way.SETUP, "de")
+        fake.fail(broken("get", "bgpconfigurations"))
+        ended = await at.engine.changes.wait((await at.begin(plan)).run.id)
+        assert ended.outcome == "evidence insufficient"
+        assert fake.get("namespaces", "", "anyconsole") is None
+        runner = await at.begin(plan)
+        async with asyncio.timeout(10):
+            while "of 7 calls" not in runner.run.steps[0].words:
+                await asyncio.sleep(0)
+        fake.fail(broken("patch", "clusterroles"))
+        ended = await at.engine.changes.wait(runner.run.id)
+        assert ended.outcome == "stopped"
+        assert "no leader" in ended.words
+        assert "what of it was done stays (" in ended.words
+        assert fake.get("namespaces", "", "anyconsole") is not None
+        again = await at.plan(Way.SETUP, "de")
+        assert again.steps[0].title.startswith("cluster: ")
+        await at.done(again)
 
 
 def test_a_cluster_that_doesnt_answer_is_no_evidence(

@@ -28,6 +28,7 @@ from anyconsole.actions.stack.request import (
     tenant_of,
 )  # fmt: skip
 from anyconsole.drivers.kube import addresses
+from anyconsole.drivers.kube.errors import KubeError
 from anyconsole.drivers.kube.execute import named
 from anyconsole.drivers.kube.objects import HASH, SET_LABEL, collections_in
 from anyconsole.drivers.kube.rollout import rollout_of
@@ -112,8 +113,11 @@ class Stacking:
         """Carry out the calls, then look until all is proved; the runner's patience ends it otherwise."""
         key = (step.host, step.part)
         hands = self._in_cluster(step.host)
-        say("looking whether the cluster is as it was planned for")
-        fresh = await plan_step(self._store, self._in_cluster, self._request, step)
+        say("nothing yet: looking whether the cluster is as it was planned for")
+        try:
+            fresh = await plan_step(self._store, self._in_cluster, self._request, step)
+        except KubeError as error:
+            raise NotBegunError(str(error), Outcome.NO_EVIDENCE) from error
         if fresh is None or fresh.apply != step.apply:
             raise NotBegunError(
                 f"{step.host}: {step.part} is not as it was planned for any more: plan again", Outcome.CONFLICT
@@ -141,7 +145,12 @@ class Stacking:
 
     async def _carry_out(self, hands: InCluster, cluster: str, piece: Sequence[Call], *, begun: bool) -> str:
         """One call, with what it expects. Raises AnyconsoleError; NotBegunError if it is the first and wasn't taken."""
-        said = await hands.carry_out(piece, _CALL_SECONDS)
+        try:
+            said = await hands.carry_out(piece, _CALL_SECONDS)
+        except KubeError as error:
+            if begun or error.maybe_done:
+                raise
+            raise NotBegunError(str(error), Outcome.NO_EVIDENCE) from error
         line = said.stdout.decode("utf-8", "replace").strip().rpartition("\n")[2]
         if said.exit_status == 0:
             return line
