@@ -168,9 +168,7 @@ class Stacking:
         namespace = namespace_of(cluster, tenant) if tenant else cluster.monitoring if step.part == "monitoring" else ""
         if self._way is Way.SETUP:
             return await self._look_at_workloads(hands, step, seen, cluster, namespace)
-        found: list[dict[str, Any]] = []
-        for collection in collections_in(namespace):
-            found += ours_in(await hands.listed(collection, f"{SET_LABEL}={step.part}"), step.part)
+        found = ours_in(await hands.listed_in(collections_in(namespace), f"{SET_LABEL}={step.part}"), step.part)
         space = f"/api/v1/namespaces/{namespace}"
         goes = any(call.verb is Verb.DELETE and call.path == space for call in calls)
         found = [obj for obj in found if goes or obj["kind"] != COUNTER]
@@ -189,10 +187,9 @@ class Stacking:
     async def _look_at_workloads(
         self, hands: InCluster, step: Step, seen: Seen, cluster: ClusterSpec, namespace: str
     ) -> Seen:
-        found: list[dict[str, Any]] = []
-        for collection in collections_in(namespace) if namespace else ():
-            if collection.rpartition("/")[2] in _WORKLOADS:
-                found += await hands.listed(collection, f"{SET_LABEL}={step.part}")
+        there = collections_in(namespace) if namespace else []
+        wanted = [collection for collection in there if collection.rpartition("/")[2] in _WORKLOADS]
+        found = await hands.listed_in(wanted, f"{SET_LABEL}={step.part}")
         rollouts = tuple(rollout_of(obj) for obj in found)
         seen = msgspec.structs.replace(seen, is_looked=True, rollouts=rollouts)
         tenant = tenant_of(step.part)

@@ -75,10 +75,7 @@ class OneCluster(ABC):
 
     async def _ours(self, set_id: str) -> list[Object]:
         namespace = namespace_of(self._cluster, tenant_of(set_id))
-        found: list[Object] = []
-        for collection in collections_in(namespace):
-            found += await self._hands.listed(collection, f"{SET_LABEL}={set_id}")
-        return ours_in(found, set_id)
+        return ours_in(await self._hands.listed_in(collections_in(namespace), f"{SET_LABEL}={set_id}"), set_id)
 
     def _step(
         self,

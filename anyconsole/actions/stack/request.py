@@ -60,6 +60,7 @@ class InCluster(Protocol):
 
     async def find(self, paths: Iterable[str]) -> list[dict[str, Any] | None]: ...  # noqa: D102
     async def listed(self, collection: str, selector: str = "") -> list[dict[str, Any]]: ...  # noqa: D102
+    async def listed_in(self, collections: Iterable[str], selector: str = "") -> list[dict[str, Any]]: ...  # noqa: D102
     async def preview(self, calls: Sequence[Call]) -> list[Preview]: ...  # noqa: D102
     async def denied(self, permissions: Iterable[Permission]) -> tuple[Permission, ...]: ...  # noqa: D102
     async def carry_out(self, calls: Sequence[Call], deadline: float) -> Completed: ...  # noqa: D102

@@ -47,6 +47,14 @@ class ClusterHands:
         of = {"apiVersion": answer.get("apiVersion"), "kind": str(answer.get("kind", "")).removesuffix("List")}
         return [of | item for item in answer.get("items") or () if isinstance(item, dict)]
 
+    async def listed_in(self, collections: Iterable[str], selector: str = "") -> list[Object]:
+        """The objects of several collections, one collection after the other. Raises KubeError."""
+
+        async def one(collection: str) -> list[Object]:
+            return await self.listed(collection, selector)
+
+        return [obj for found in await _each(one, collections) for obj in found]
+
     async def preview(self, calls: Sequence[Call]) -> list[Preview]:
         """What each call would change (dry run). Raises KubeError."""
 
