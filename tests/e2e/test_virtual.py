@@ -352,6 +352,15 @@ async def test_a_server_that_fails_before_the_first_call_or_in_the_middle_is_tol
         await at.done(again)
 
 
+async def test_a_quiet_cluster_without_tenants_is_not_waited_for(stack: Stack, fake: VirtualCluster) -> None:
+    text = fake.profile(stack.profile, prometheus=False).read_text()
+    speakers, servers = text.index("  [[template.pods.speaker]]"), text.index("  [[template.pods.name_server]]")
+    stack.profile.write_text(text[:speakers] + text[servers:])
+    began = time.monotonic()
+    async with looked_at(stack.inventory, 60):
+        assert time.monotonic() - began < 30
+
+
 def test_a_cluster_that_doesnt_answer_is_no_evidence(
     stack: Stack, fake: VirtualCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
