@@ -61,7 +61,7 @@ def run_plan(inventory: Inventory, args: argparse.Namespace, action: str, reques
 async def _run_plan(inventory: Inventory, args: argparse.Namespace, action: str, request: msgspec.Struct) -> int:
     async with looked_at(inventory, args.wait) as engine:
         await _tell_open(engine)
-        plan = engine.changes.plan(action, msgspec.json.encode(request))
+        plan = await engine.changes.plan(action, msgspec.json.encode(request))
         guards = judge(engine.store, plan, time.time())
         if args.plan or plan.missing or not plan.steps:
             _print(args, plan, guards, None)
@@ -94,7 +94,7 @@ async def _tell_open(engine: FleetEngine) -> None:
     for change in left_open:
         print(
             f"open change from {time_of_day(change.opened_at)} UTC, {change.id}: {clean(change.title)}\n"
-            f"  {clean(engine.changes.found(change), 400)}\n  `journal show {change.id[-4:]}` tells all of it; a console closes it",
+            f"  {clean(await engine.changes.found(change), 400)}\n  `journal show {change.id[-4:]}` tells all of it; a console closes it",
             file=sys.stderr,
         )
 

@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     from anyconsole.lab import command as lab_command  # noqa: PLC0415 - both are light, and their words are theirs to say
     from anyconsole.profile import command as profile_command  # noqa: PLC0415
 
+    _add_stack(commands)
     _add_render(commands)
     profile_command.add_parser(commands)
     lab_command.add_parser(commands)
@@ -333,6 +334,46 @@ def _add_loadtest_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--second", default="", metavar="NAME", help="who else has seen this plan")
 
 
+def _add_stack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    for name, what, more in (
+        (
+            "setup",
+            "set tenants up in Kubernetes clusters",
+            "What is there already is left as it is, drift is shown and repaired.",
+        ),
+        (
+            "teardown",
+            "take tenants out of Kubernetes clusters",
+            "They have to be drained and silent; what set-up didn't make is left alone.",
+        ),
+    ):
+        parser = commands.add_parser(
+            name,
+            help=what,
+            description=f"{what.capitalize()}: plan, guards, confirmation, then set by set, each proved before the next begins. {more} "
+            "What was done stays, however it ends. Exit codes are those of drain.",
+        )
+        for scope in ("cluster", "tenant"):
+            default = "required" if (name, scope) == ("teardown", "tenant") else "default: all"
+            parser.add_argument(
+                f"--{scope}", action="append", default=[], metavar="NAME", help=f"may be repeated; {default}"
+            )
+        if name == "setup":
+            parser.add_argument(
+                "--force-conflicts",
+                action="store_true",
+                help="take fields that somebody else manages; wants --override conflicts=REASON too",
+            )
+        parser.add_argument(
+            "--within",
+            type=_seconds,
+            default=300.0,
+            metavar="S",
+            help="all of a set must be proved within S seconds (default: 300)",
+        )
+        _add_change(parser)
+
+
 def _add_render(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "render",
@@ -455,6 +496,11 @@ def _run(args: argparse.Namespace) -> int:
         from anyconsole import drain_command  # noqa: PLC0415
 
         return drain_command.run(inventory, args)
+
+    if args.command in ("setup", "teardown"):
+        from anyconsole import setup_command  # noqa: PLC0415
+
+        return setup_command.run(inventory, args)
 
     if args.command == "drift":
         from anyconsole import drift_command  # noqa: PLC0415

@@ -68,7 +68,10 @@ async def _settle(engine: FleetEngine, wait: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(wait):
             while not is_settled(engine.store, time.time()):
-                await engine.changed()
+                # That a namespace holds nothing is told by a beat, and those wake nobody.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_WATCH):
+                        await engine.changed()
 
 
 def is_settled(store: FleetStore, now: float) -> bool:

@@ -81,7 +81,7 @@ async def _change(engine: FleetEngine, node: str, level: Level, delay: float = 0
     """Drain or undrain one node's tenant; None if there is nothing to do."""
     await asyncio.sleep(delay)
     request = DrainRequest(level=level, nodes=(node,), tenants=(TENANT,), reason="the race")
-    plan = engine.changes.plan("drain", msgspec.json.encode(request))
+    plan = await engine.changes.plan("drain", msgspec.json.encode(request))
     if not plan.steps:
         return None
     looked_at = asked(judge(engine.store, plan, time.time()))

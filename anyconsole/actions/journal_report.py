@@ -13,7 +13,7 @@ import msgspec
 
 from anyconsole.actions.journal_record import FOUND, OPEN, RUNNING, ChangeSummary, JournalledChange, Record
 from anyconsole.actions.markdown import fenced, inline, table
-from anyconsole.actions.plan import Plan
+from anyconsole.actions.plan import Plan, Step
 from anyconsole.model.table import Cell, Column, Level, Row, clean, duration
 
 __all__ = ["CHANGE_COLUMNS", "change_row", "document", "markdown"]
@@ -104,10 +104,7 @@ def _plan(plan: Plan) -> Iterator[str]:
         yield from ("", f"Note: {inline(remark)}")
     for number, step in enumerate(plan.steps, start=1):
         yield from ("", f"### Step {number}: {inline(step.host)}, {inline(step.title)}", "")
-        if step.confirm:
-            yield f"Unconfirmed, the node takes it back by itself after {step.hold} s."
-        else:
-            yield f"It ends by itself {step.hold} s after its console, and leaves nothing behind."
+        yield _afterwards(step)
         if step.waits_for:
             yield f"Waits for: {inline(step.waits_for)}."
         if step.estimate:
@@ -129,7 +126,16 @@ def _plan(plan: Plan) -> Iterator[str]:
                 yield from ("", f"{title}:", "")
                 yield from fenced("\n".join(texts))
     if not plan.steps and plan.action:
-        yield from ("", "Nothing to change: every announcement was as wanted already.")
+        yield from ("", f"Nothing to change: {inline(plan.settled)}.")
+
+
+def _afterwards(step: Step) -> str:
+    """What becomes of a step if nobody sees to it."""
+    if step.confirm:
+        return f"Unconfirmed, the node takes it back by itself after {step.hold} s."
+    if step.lasting:
+        return f"What of it is done stays, however it ends; all of it has to be proved within {step.hold} s."
+    return f"It ends by itself {step.hold} s after its console."
 
 
 def _guards(change: JournalledChange) -> Iterator[str]:

@@ -22,7 +22,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     `apply` makes the change unconfirmed: the host takes it back by itself after `hold` seconds. `confirm` makes it stay, `revert` takes
     it back at once; all three are POSIX sh, or calls of a cluster's API. `diff` is what becomes different on the host, in the words of its
     configuration.
-    A step without `confirm` changes nothing that would have to stay: it ends by itself `hold` seconds after its console does.
+    A step without `confirm` changes nothing that would have to stay: it ends by itself `hold` seconds after its console does. One that is
+    `lasting` does, and no host takes it back: whatever of it was done stays, and it has `hold` seconds until everything must be proved.
     `about` says what else there is to know before it begins, `waits_for` what must be true before it may, "" for nothing; `estimate` how
     long it took here before; `undo` how to take it back once it is confirmed. `serial` is the number by which the host tells that the
     step is in effect, `serial_before` the one it tells until then. `lane` is what else only one step at a time may change, "" if it is
@@ -47,6 +48,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[Change, ...] = ()
     repair: Repair | None = None
     """Drift that it settles."""
+    lasting: bool = False
+    findings: tuple[GuardVerdict, ...] = ()
+    """What planning found out that no fact tells; the guards repeat it."""
     proof: tuple[str, ...] = ()
 
     @property
@@ -60,7 +64,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     `action` names what made it ("drain"), `request` is what it was made from, as JSON. Steps of one host are done in their order, all
     steps one after the other if they are `in_order`.
-    `type_to_confirm` is what has to be typed before it may be carried out, "" if a key press is enough.
+    `type_to_confirm` is what has to be typed before it may be carried out, "" if a key press is enough. `notes` are worth knowing and keep
+    nothing from being done; `settled` says how things stand where there is no step.
     """
 
     action: str
@@ -74,6 +79,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...] = ()
     in_order: bool = False
     missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    settled: str = "every announcement is as wanted already"
 
     @property
     def changes(self) -> tuple[Change, ...]:
@@ -100,6 +107,7 @@ def _lines(plan: Plan, guards: Sequence[GuardVerdict]) -> Iterator[str]:
     about = "".join(f", {word}" for word in (plan.ticket, plan.reason) if word)
     yield f"PLAN  {plan.title}  (profile {plan.profile}, made {clock(plan.made_at)} UTC{about})"
     yield from (f"  MISSING  {what}" for what in plan.missing)
+    yield from (f"  NOTE  {what}" for what in plan.notes)
     for number, step in enumerate(plan.steps, start=1):
         yield ""
         yield f"{number}. {step.host}: {step.title}"
@@ -115,12 +123,14 @@ def _lines(plan: Plan, guards: Sequence[GuardVerdict]) -> Iterator[str]:
         yield from (f"   proof {proof}" for proof in step.proof)
         if step.confirm:
             yield f"   undo  by itself after {step.hold} s, unless it is confirmed"
+        elif step.lasting:
+            yield f"   lasts  what of it is done stays, however it ends; all of it has to be proved within {step.hold} s"
         else:
             yield f"   ends  by itself {step.hold} s after this console, if it isn't stopped before"
         yield from (f"   undo  {way}" for way in step.undo)
     if not plan.steps and not plan.missing:
         yield ""
-        yield "Nothing to change: every announcement is as wanted already."
+        yield f"Nothing to change: {plan.settled}."
     yield ""
     yield "GUARDS"
     for guard in guards:

@@ -23,7 +23,7 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
 class StepState(StrEnum):
     """Where a step is. APPLYING to CONFIRMING are the time in which the node would take it back by itself.
 
-    PERFORMING is what a step does that leaves nothing behind.
+    PERFORMING is what a step does that leaves nothing behind, or that is lasting.
     """
 
     WAITING = "waiting"

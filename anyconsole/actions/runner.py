@@ -1,6 +1,7 @@
 """Carries out a plan: gate, guards, journal, apply unconfirmed, prove, look at the fleet again, confirm; else take it back.
 
-A step that leaves nothing behind has nothing to confirm: its action performs it, from the guards' word until it is over.
+A step that leaves nothing behind has nothing to confirm: its action performs it, from the guards' word until it is over. So is one that
+is lasting, until all is proved: nothing takes it back, so it is said what of it was done.
 
 It knows nothing of drains: what must be waited for, guarded and proved is the `Action`'s to say, hosts are reached through `Hands`.
 Whatever fails, the host takes back by itself what was not confirmed; nothing here has to succeed for that.
@@ -24,7 +25,7 @@ from anyconsole.actions.run import Outcome, Proof, Question, Run, RunState, Step
 from anyconsole.drivers.transaction import Ended
 from anyconsole.errors import AnyconsoleError, JournalError
 
-__all__ = ["Action", "Gate", "Hands", "Runner", "Said", "Standing"]
+__all__ = ["Action", "Gate", "Hands", "NotBegunError", "Runner", "Said", "Standing"]
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +83,14 @@ class Standing(StrEnum):
     UNKNOWN = "unknown"
 
 
+class NotBegunError(AnyconsoleError):
+    """A step that is performed could not begin: nothing was changed. `outcome` is what the run is called then."""
+
+    def __init__(self, message: str, outcome: Outcome = Outcome.FAILED) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
 class Gate(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a step may begin. Where `ask` is not "", a human may decide: `choices` are (answer, meaning).
 
@@ -119,7 +128,14 @@ class Action(Protocol):
         """Do a step that has no `confirm`; returns how it ended. `say` shows what it is doing. Cancelled: ends it at once.
 
         Raises:
+            NotBegunError: Nothing was changed.
             AnyconsoleError: It failed, or had to be ended.
+        """
+
+    async def inspect(self, step: Step) -> str:
+        """What is there of a step that a console left open, where its host must be asked for it; "" where `standing` says it all.
+
+        Raises AnyconsoleError.
         """
 
 
@@ -181,7 +197,7 @@ class Runner:
     def leave(self) -> None:
         """Nobody is there any more: questions get their default, and what leaves nothing behind ends at once."""
         self.is_unattended = True
-        if not any(step.confirm for step in self.run.plan.steps):
+        if not any(step.confirm or step.lasting for step in self.run.plan.steps):
             self.cancel()
 
     def cancel(self) -> None:
@@ -241,6 +257,8 @@ class Runner:
         if self._failure is None and done == len(states):
             if any(step.confirm for step in self.run.plan.steps):
                 return Outcome.DONE, f"{done} of {done} steps done and confirmed"
+            if any(step.lasting for step in self.run.plan.steps):
+                return Outcome.DONE, f"{done} of {done} steps done and proved"
             return Outcome.DONE, "; ".join(step.words for step in self.run.steps)
         failure = self._failure or _Stopped(StepState.SKIPPED, "cancelled", Outcome.STOPPED)
         outcome = failure.outcome
@@ -399,29 +417,46 @@ class Runner:
     # --- instead of all that follows
 
     async def _perform(self, i: int, step: Step, began: float) -> None:
-        """Let the action do it, until it is over or cancelled."""
+        """Let the action do it, until it is over or cancelled; what lasts is proved meanwhile, and has `hold` seconds for it."""
         self._set(i, StepState.PERFORMING, began_at=began)
         performing = asyncio.create_task(
             self._action.perform(step, lambda words: self._set(i, StepState.PERFORMING, words=words)),
             name=f"perform {step.title}",
         )
         cancelled = asyncio.create_task(self._cancelled.wait(), name="cancelled")
+        is_late = False
         try:
-            await asyncio.wait((performing, cancelled), return_when=asyncio.FIRST_COMPLETED)
+            while not (performing.done() or cancelled.done() or is_late):
+                tick = TICK if step.lasting else None
+                await asyncio.wait((performing, cancelled), timeout=tick, return_when=asyncio.FIRST_COMPLETED)
+                is_late = step.lasting and not self._prove(i, step, began) and self._clock() > began + step.hold
         finally:
             cancelled.cancel()
             performing.cancel()  # of no effect where it is over
         await asyncio.wait((performing,))
-        if performing.cancelled():
-            await self._note(i, "ended", words="cancelled")
-            raise _Stopped(StepState.CANCELLED, "cancelled", Outcome.STOPPED)
-        error = performing.exception()
-        if isinstance(error, AnyconsoleError):
+        done = self.run.steps[i]
+        stays = f"; what of it was done stays ({done.words or 'nothing'})" if step.lasting else ""
+        if performing.cancelled() and not is_late:
+            await self._note(i, "ended", words=f"cancelled{stays}")
+            raise _Stopped(StepState.CANCELLED, f"cancelled{stays}", Outcome.STOPPED)
+        error = None if performing.cancelled() else performing.exception()
+        if isinstance(error, NotBegunError):
             await self._note(i, "failed", words=str(error))
-            raise _Stopped(StepState.FAILED, str(error), Outcome.FAILED)
-        words = performing.result()
-        self._set(i, StepState.DONE, words=words, ended_at=self._clock())
-        await self._note(i, "done", words=words)
+            raise _Stopped(StepState.FAILED, str(error), error.outcome)
+        if isinstance(error, AnyconsoleError):
+            await self._note(i, "failed", words=f"{error}{stays}")
+            raise _Stopped(StepState.FAILED, f"{error}{stays}", Outcome.STOPPED if step.lasting else Outcome.FAILED)
+        words = "" if performing.cancelled() else performing.result()
+        missing = [f"{p.layer}: {p.words}" for p in done.proofs if p.required and not p.met]
+        if step.lasting and missing:
+            words = f"not proved within {self._clock() - began:.0f} s: {'; '.join(missing)}{stays}"
+            await self._note(i, "failed", words=words, proofs=done.proofs, timings=done.timings)
+            raise _Stopped(StepState.FAILED, words, Outcome.STOPPED)
+        if step.lasting:
+            timings = {**done.timings, "from confirmation": round(self._clock() - self.run.began_at, 2)}
+            done = msgspec.structs.replace(done, timings=timings)
+        self._set(i, StepState.DONE, words=words, ended_at=self._clock(), timings=done.timings)
+        await self._note(i, "done", words=words, proofs=done.proofs, timings=done.timings)
 
     # --- in between
 

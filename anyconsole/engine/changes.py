@@ -30,6 +30,7 @@ from anyconsole.actions.load.testing import LoadTesting
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.actions.run import Operator, Run, RunState
 from anyconsole.actions.runner import Action, Hands, Runner, Standing
+from anyconsole.actions.stack.request import InCluster, StackRequest, Way
 from anyconsole.errors import AnyconsoleError, JournalError
 from anyconsole.model.facts import Capacity
 from anyconsole.model.load_view import LoadView
@@ -50,6 +51,9 @@ _JOURNAL_EVERY = 5.0
 
 class AllHands(Hands, LoadHands, Protocol):
     """How actions reach and touch hosts."""
+
+    def in_cluster(self, name: str) -> InCluster:
+        """What can be asked and done in a cluster. Raises AnyconsoleError if there is no such."""
 
 
 class Changes:
@@ -102,17 +106,17 @@ class Changes:
 
     # --- plans and runs
 
-    def plan(self, action: str, request: bytes | str) -> Plan:
+    async def plan(self, action: str, request: bytes | str) -> Plan:
         """The plan of an action's request (JSON). Changes nothing. Raises AnyconsoleError."""
         try:
-            made = self._made(action, request)
+            made = await self._made(action, request)
         except msgspec.MsgspecError as error:
             raise AnyconsoleError(f"{action}: {error}") from error
         plan = msgspec.json.decode(msgspec.json.encode(made), type=Plan)  # as a screen hands it back: no tuples in it
         self._plans.append(plan)
         return plan
 
-    def _made(self, action: str, request: bytes | str) -> Plan:
+    async def _made(self, action: str, request: bytes | str) -> Plan:
         operator, now = getpass.getuser(), self._clock()
         match action:
             case "drain":
@@ -126,10 +130,20 @@ class Changes:
             case "loadtest":
                 load = msgspec.json.decode(request, type=load_request.LoadRequest)
                 return load_request.make_plan(self._store, msgspec.structs.replace(load, operator=operator), now)
+            case "setup" | "teardown":
+                from anyconsole.actions.stack.planning import make_plan  # noqa: PLC0415 - who has no cluster doesn't pay for it
+
+                wanted = msgspec.json.decode(request, type=StackRequest)
+                wanted = msgspec.structs.replace(wanted, way=Way(action), operator=operator)
+                return await make_plan(self._store, self._hands.in_cluster, wanted, now)
         raise AnyconsoleError(f"there is no action {action!r}")
 
     def action_of(self, plan: Plan, change: str = "") -> Action:
         """The action of a plan, from now on, as this change in the journal. Drift is settled by drain steps."""
+        if plan.action in list(Way):
+            from anyconsole.actions.stack.building import action_of  # noqa: PLC0415 - as above
+
+            return action_of(self._store, plan, self._hands.in_cluster, self._clock)
         if plan.action == "loadtest":
             return LoadTesting(
                 self._store,
@@ -170,7 +184,7 @@ class Changes:
                 f"{'; '.join(plan.missing)}. Leave it out of the scope, or wait until it is seen again"
             )
         if not plan.steps:
-            raise AnyconsoleError("nothing to change: every announcement is as wanted already")
+            raise AnyconsoleError(f"nothing to change: {plan.settled}")
         if not plan.reason.strip():
             raise AnyconsoleError("a change needs a reason")
         busy = {s.place for r in self._runners.values() if r.run.state is not RunState.ENDED for s in r.run.plan.steps}
@@ -330,19 +344,19 @@ class Changes:
         change = await asyncio.to_thread(lambda: self._journal().change(change_id))
         text = markdown(change)
         if change.outcome == OPEN:
-            text += f"\n## What the nodes say now ({time_of_day(self._clock())} UTC)\n\n{self.found(change)}\n"
+            text += f"\n## What the nodes say now ({time_of_day(self._clock())} UTC)\n\n{await self.found(change)}\n"
         return text
 
     async def acknowledge(self, change_id: str) -> str:
         """Close a change that was left open, with what the nodes say now; returns those words."""
         journal = self._journal()
         change = await asyncio.to_thread(lambda: journal.change(change_id))
-        words = self.found(change)
+        words = await self.found(change)
         operator = Operator(user=getpass.getuser(), host=socket.gethostname())
         await asyncio.to_thread(lambda: journal.acknowledge(change_id, operator, words))
         return words
 
-    def found(self, change: JournalledChange) -> str:
+    async def found(self, change: JournalledChange) -> str:
         """Where the nodes of a change stand now, step by step."""
         if not change.plan.steps:
             return "its plan can't be read, so where the nodes should stand is not known"
@@ -350,7 +364,14 @@ class Changes:
         now = self._clock()
         steps = change.plan.steps
         standings = in_sequence(steps, [action.standing(step, now) for step in steps])
-        return "\n".join(f"{step.host} {step.title}: {told}" for step, told in zip(steps, standings, strict=True))
+        told = []
+        for step, standing in zip(steps, standings, strict=True):
+            try:
+                words = await action.inspect(step) or str(standing)
+            except AnyconsoleError as error:
+                words = f"{Standing.UNKNOWN}: {error}"
+            told.append(f"{step.host} {step.title}: {words}")
+        return "\n".join(told)
 
     # --- for the screen
 

@@ -29,8 +29,8 @@ from anyconsole.model.inventory import Inventory
 from anyconsole.model.store import FleetStore, Update
 
 if TYPE_CHECKING:
-    from anyconsole.drivers.kube.execute import Preview
     from anyconsole.drivers.kube.fleet import KubeFleet
+    from anyconsole.drivers.kube.hands import ClusterHands
     from anyconsole.drivers.prometheus import OpenTunnel
 
 __all__ = ["FleetEngine"]
@@ -184,11 +184,11 @@ class FleetEngine:
         bare, virtual = await asyncio.gather(self._fleet.look(hosts, deadline), self._clusters.look(hosts, deadline))
         return bare | virtual
 
-    async def preview(self, cluster: str, script: str, deadline: float) -> list[Preview]:
-        """What a script of API calls would change in a cluster. Raises AnyconsoleError."""
-        if (clusters := self._holding(cluster)) is None:
-            raise AnyconsoleError(f"there is no cluster {cluster!r} in profile {self.inventory.name}")
-        return await clusters.preview(cluster, script, deadline)
+    def in_cluster(self, name: str) -> ClusterHands:
+        """What set-up and teardown ask and do in a cluster. Raises AnyconsoleError."""
+        if (clusters := self._holding(name)) is None:
+            raise AnyconsoleError(f"there is no cluster {name!r} in profile {self.inventory.name}")
+        return clusters.hands(name)
 
     async def open_channel(self, host: str, program: str) -> Channel:
         """Start one of the programs of load tests on a host. Raises AnyconsoleError."""
@@ -224,7 +224,7 @@ class FleetEngine:
                     return json.dumps(clusters.shell(args["node"], args["path"]))
                 return json.dumps(shell_argv(self.inventory, args["node"]))
             case "plan":
-                return msgspec.json.encode(self.changes.plan(args["action"], args["request"])).decode()
+                return msgspec.json.encode(await self.changes.plan(args["action"], args["request"])).decode()
             case "journal":
                 return await self.changes.report(args["change"])
             case "acknowledge":

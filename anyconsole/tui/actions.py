@@ -152,6 +152,14 @@ ACTIONS: tuple[Action, ...] = (
         group=Group.CHANGE, act="undrain", keys=("U",), command="undrain", hint=2, mutates=True,
     ),
     Action(
+        id="setup", title="Set up", explain="Set these tenants up in their cluster, or mend what drifted there; shows the plan first.",
+        group=Group.CHANGE, act="setup", keys=("S",), command="setup", hint=2, mutates=True,
+    ),
+    Action(
+        id="teardown", title="Tear down", explain="Take these tenants out of their cluster for good; shows the plan first.",
+        group=Group.CHANGE, act="teardown", keys=("T",), command="teardown", hint=2, mutates=True,
+    ),
+    Action(
         id="loadtest", title="Load test", explain="Find out how many queries it answers; shows the plan first.",
         group=Group.CHANGE, act="loadtest", keys=("L",), command="loadtest", hint=2, mutates=True,
     ),

@@ -17,9 +17,10 @@ from anyconsole.actions.run import Run, RunState
 from anyconsole.model.facts import Key
 from anyconsole.model.load_view import LoadView
 from anyconsole.model.table import Level, rate
+from anyconsole.tui.actions import ACTIONS, key_label
 from anyconsole.tui.header import Words
 from anyconsole.tui.screens.choose import ChooseScreen
-from anyconsole.tui.targets import Targets, Wish, drift_targets_of, load_targets_of, targets_of
+from anyconsole.tui.targets import Targets, Wish, drift_targets_of, load_targets_of, stack_targets_of, targets_of
 from anyconsole.tui.traffic import Place, baseline
 
 if TYPE_CHECKING:
@@ -36,8 +37,13 @@ READ_ONLY = "read-only: :arm 15m lifts it"
 LOAD_TEST = "loadtest"
 """The action of load tests' plans."""
 
+_IN_A_CLUSTER = "set up in a cluster or torn down there; choose tenants, nodes or pods that are in one"
+
 _FASTER, _SLOWER = 1.1, 0.9
 """What `+` and `-` make of a rate."""
+
+_KEYS = ", ".join(key_label(action.keys[0]) for action in ACTIONS if action.mutates and action.keys)
+"""Of what can be done while it is armed."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -85,7 +91,7 @@ class Changing:
         if seconds is None:
             self._app.say(":arm wants a time, such as 15m or 1h", Level.WARN)
         else:
-            self._app.begin(self._arm(seconds, f"armed for {text.strip()}: D, U and L are live"))
+            self._app.begin(self._arm(seconds, f"armed for {text.strip()}: {_KEYS} are live"))
 
     def disarm(self) -> None:
         """`:disarm`."""
@@ -102,6 +108,8 @@ class Changing:
         """Open the dialog on these rows, by name."""
         find, what = {
             "drift": (drift_targets_of, "changed; choose rows that are on one node"),
+            "setup": (stack_targets_of, _IN_A_CLUSTER),
+            "teardown": (stack_targets_of, _IN_A_CLUSTER),
             "loadtest": (load_targets_of, "load tested; choose nodes, tenants or instances"),
         }.get(wish.action, (targets_of, "changed; choose rows that are nodes, tenants, sessions or announcements"))
         targets: Targets | None = find(self._app.client.store, keys)
@@ -234,7 +242,10 @@ class Changing:
 
     def cancel(self, run: str) -> None:
         """Take back what isn't confirmed, begin nothing more."""
-        self._app.begin(self._say_after("aborting: what is unconfirmed is taken back", "cancel", run=run))
+        known = self._app.client.runs.get(run)
+        lasts = known is not None and any(step.lasting for step in known.plan.steps)
+        words = "what was done stays" if lasts else "what is unconfirmed is taken back"
+        self._app.begin(self._say_after(f"aborting: {words}", "cancel", run=run))
 
     def answer(self, run: str, question: int, answer: str) -> None:
         """Answer a run's question."""

@@ -17,7 +17,16 @@ from anyconsole.model.verdicts import node_announcements
 from anyconsole.tui.plain_text import some
 from anyconsole.tui.scope import scope_of
 
-__all__ = ["Cell", "Targets", "Wish", "drift_targets_of", "load_targets_of", "request_text", "targets_of"]
+__all__ = [
+    "Cell",
+    "Targets",
+    "Wish",
+    "drift_targets_of",
+    "load_targets_of",
+    "request_text",
+    "stack_targets_of",
+    "targets_of",
+]
 
 Cell = tuple[str, str, str]
 """An announcement by name: node, session, prefix."""
@@ -36,17 +45,30 @@ class Wish(StrEnum):
     ADOPT = "Adopt drift"
     REVERT = "Revert drift"
     LOAD_TEST = "Load test"
+    SET_UP = "Set up"
+    TEAR_DOWN = "Tear down"
 
     @property
     def action(self) -> str:
         """What the engine calls it."""
-        return {Wish.DRAIN: "drain", Wish.UNDRAIN: "drain", Wish.LOAD_TEST: "loadtest"}.get(self, "drift")
+        return _ACTIONS[self]
+
+
+_ACTIONS = {
+    Wish.DRAIN: "drain",
+    Wish.UNDRAIN: "drain",
+    Wish.ADOPT: "drift",
+    Wish.REVERT: "drift",
+    Wish.LOAD_TEST: "loadtest",
+    Wish.SET_UP: "setup",
+    Wish.TEAR_DOWN: "teardown",
+}
 
 
 class Targets(msgspec.Struct, frozen=True, kw_only=True):
     """A scope as a plan's request says it; an empty field does not narrow, `words` say it in a title.
 
-    `loads` are names of what may be load tested.
+    `loads` are names of what may be load tested, `clusters` those in which tenants are set up.
     """
 
     nodes: tuple[str, ...] = ()
@@ -55,6 +77,7 @@ class Targets(msgspec.Struct, frozen=True, kw_only=True):
     families: tuple[Family, ...] = ()
     cells: tuple[Cell, ...] = ()
     loads: tuple[str, ...] = ()
+    clusters: tuple[str, ...] = ()
     words: str = ""
 
 
@@ -96,6 +119,8 @@ def request_text(wish: Wish, targets: Targets, *, reason: str = "", ticket: str 
             request |= {"way": wish.name.lower(), "nodes": targets.nodes}
         case "loadtest":
             request |= {"targets": targets.loads, **form}
+        case "setup" | "teardown":
+            request |= {"clusters": targets.clusters, "tenants": targets.tenants, **form}
         case _:
             scope = ("nodes", "tenants", "peers", "families", "cells")
             request |= {name: value for name in scope if (value := getattr(targets, name))}
@@ -114,6 +139,29 @@ def load_targets_of(store: FleetStore, keys: Sequence[Key]) -> Targets | None:
         if any(scope.node in ("", target.node) and scope.tenant in ("", target.tenant) for scope in scopes)
     )
     return Targets(loads=names, words=some(names, _NAMED))
+
+
+def stack_targets_of(store: FleetStore, keys: Sequence[Key]) -> Targets | None:
+    """The tenants of these rows in the clusters they are in, or could be; None if a row is in none."""
+    fleet = store.inventory
+    pairs: set[tuple[str, str]] = set()
+    for key in keys:
+        scope = scope_of(fleet, key)
+        found = {
+            (node.cluster, instance.tenant)
+            for node in fleet.nodes
+            if node.cluster and scope.cluster in ("", node.cluster) and scope.node in ("", node.name)
+            for instance in node.instances
+            if scope.tenant in ("", instance.tenant)
+        }
+        if not (scope.cluster or scope.node or scope.tenant) or not found:
+            return None
+        pairs |= found
+    clusters = tuple(c.name for c in fleet.clusters if c.name in {cluster for cluster, _ in pairs})
+    tenants = tuple(t.name for t in fleet.tenants if t.name in {tenant for _, tenant in pairs})
+    if not pairs or len(pairs) != len(clusters) * len(tenants):
+        return None  # a request says every one of these tenants on every one of these clusters
+    return Targets(clusters=clusters, tenants=tenants, words=f"{some(tenants, _NAMED)} on {some(clusters, _NAMED)}")
 
 
 def _of_one(store: FleetStore, key: Key) -> Targets | None:

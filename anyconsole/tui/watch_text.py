@@ -151,6 +151,8 @@ def _proof(proof: Proof, state: StepRun, now: float, glyphs: Glyphs) -> Line:
 
 
 def _moves(run: Run, moves: Traffic, glyphs: Glyphs) -> Iterator[Line]:
+    if not run.plan.changes:
+        return
     yield _title("Queries")
     share = f", {moves.now / moves.before:.0%} of it now" if moves.before > 0 and not math.isnan(moves.now) else ""
     nodes = dict.fromkeys(change.node for change in run.plan.changes)

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from anyconsole.actions.runner import Said
+from anyconsole.actions.stack.request import InCluster
 from anyconsole.drivers.load.channel import Channel
 
 __all__ = ["NSID", "PACE", "Agent", "LoadHosts"]
@@ -143,6 +144,9 @@ class LoadHosts:
         raise NotImplementedError
 
     async def execute(self, host: str, script: str, deadline: float) -> Said:
+        raise NotImplementedError
+
+    def in_cluster(self, name: str) -> InCluster:
         raise NotImplementedError
 
     async def look(self, hosts: Collection[str], deadline: float) -> set[str]:  # noqa: ARG002

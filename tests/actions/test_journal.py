@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -475,6 +476,21 @@ def test_the_report_tells_who_what_why_when_and_how_it_ended(journal: Journal) -
     assert "echo apply" in ran
     assert "echo revert" in not_run
     assert "echo apply" not in not_run
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "the node takes it back by itself after 120 s"),
+        ({"confirm": "", "lasting": True}, "What of it is done stays, however it ends"),
+        ({"confirm": ""}, "It ends by itself 120 s after its console"),
+    ],
+)
+def test_the_report_promises_of_a_step_only_what_it_is(journal: Journal, fields: dict[str, object], words: str) -> None:
+    made = run(steps=(msgspec.structs.replace(step(), **fields),))
+    text = markdown(journal.change(journal.open_change(made).id))
+    assert words in text
+    assert text.count("by itself") == ("by itself" in words)
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ class Bench:
             queries=str(self._queries),
             reason="x",
         )
-        plan = self.changes.plan("loadtest", msgspec.json.encode(request))
+        plan = await self.changes.plan("loadtest", msgspec.json.encode(request))
         self.run_id = await self.changes.start(plan, {"in service": "paper"}, {"neighbours": "looked at"})
         await self.until(lambda: self.is_under_load)
 

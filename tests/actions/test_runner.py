@@ -18,7 +18,7 @@ from anyconsole.actions.guards import Outcome as GuardOutcome
 from anyconsole.actions.journal import Journal
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.actions.run import Operator, Outcome, Proof, Run, RunState, StepState
-from anyconsole.actions.runner import Gate, Runner, Standing
+from anyconsole.actions.runner import Gate, NotBegunError, Runner, Standing
 from anyconsole.drivers.transaction import Ended
 from anyconsole.errors import AnyconsoleError, JournalError
 
@@ -87,6 +87,9 @@ class Scripted:
 
     def proofs(self, step: Step, now: float) -> tuple[Proof, ...]:  # noqa: ARG002
         return (Proof(layer="daemon", met=self.met(step), words="as planned", required=True),)
+
+    async def inspect(self, step: Step) -> str:
+        return f"{step.host} was asked"
 
     def standing(self, step: Step, now: float) -> Standing:  # noqa: ARG002
         return self.node.standing.get(step.host, Standing.BEFORE)
@@ -595,3 +598,60 @@ async def test_what_fails_while_it_is_performed_is_told_and_ends_the_run(bench: 
     run = await bench.runner("gen1", "gen2", leaves=False).carry_out()
     assert (run.outcome, run.words) == (Outcome.FAILED, "gen1 is gone")
     assert bench.action.performed == ["gen1"]
+
+
+def lasting(bench: Bench, *hosts: str, hold: int = 30) -> Runner:
+    """A runner whose steps stay as far as they get."""
+    runner = bench.runner(*hosts, leaves=False)
+    steps = tuple(msgspec.structs.replace(s, lasting=True, hold=hold) for s in runner.run.plan.steps)
+    runner.run = msgspec.structs.replace(runner.run, plan=msgspec.structs.replace(runner.run.plan, steps=steps))
+    return runner
+
+
+async def test_what_is_lasting_is_done_when_it_is_proved_and_says_how_long_that_took(bench: Bench) -> None:
+    bench.action.may_end.set()
+    run = await lasting(bench, "k3s").carry_out()
+    assert (run.outcome, run.words) == (Outcome.DONE, "1 of 1 steps done and proved")
+    assert set(run.steps[0].timings) == {"daemon", "from confirmation"}
+    assert bench.node.ran == []
+
+
+async def test_what_is_lasting_goes_on_when_nobody_is_there(bench: Bench) -> None:
+    runner = lasting(bench, "k3s")
+    runner.leave()
+    bench.action.may_end.set()
+    assert (await runner.carry_out()).outcome is Outcome.DONE
+
+
+async def test_what_is_lasting_and_not_proved_in_time_stays_and_is_said_to(bench: Bench) -> None:
+    bench.action.met = lambda _: False
+    run = await lasting(bench, "k3s", "other", hold=0).carry_out()
+    assert run.outcome is Outcome.STOPPED
+    assert "daemon: as planned; what of it was done stays (at it)" in run.words
+    assert [s.state for s in run.steps] == [StepState.FAILED, StepState.SKIPPED]
+
+
+async def test_what_is_lasting_says_what_stays_when_it_is_cancelled_or_fails(bench: Bench) -> None:
+    runner = lasting(bench, "k3s")
+    task = asyncio.create_task(runner.carry_out())
+    while not bench.action.performed:
+        await asyncio.sleep(0.01)
+    runner.cancel()
+    run = await asyncio.wait_for(task, 2)
+    assert (run.outcome, run.words) == (Outcome.STOPPED, "cancelled; what of it was done stays (at it)")
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome", "words"),
+    [
+        (AnyconsoleError("no more room"), Outcome.STOPPED, "no more room; what of it was done stays (at it)"),
+        (NotBegunError("it changed", Outcome.CONFLICT), Outcome.CONFLICT, "it changed"),
+        (RuntimeError("oops"), Outcome.UNKNOWN, "fault in the console: RuntimeError: oops"),
+    ],
+)
+async def test_a_lasting_step_that_fails_tells_whether_it_had_begun(
+    bench: Bench, fault: Exception, outcome: Outcome, words: str
+) -> None:
+    bench.action.fault = fault
+    run = await lasting(bench, "k3s").carry_out()
+    assert (run.outcome, run.words) == (outcome, words)

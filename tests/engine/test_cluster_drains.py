@@ -83,9 +83,9 @@ def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
-def plan(engine: FleetEngine, level: Level, **scope: Any) -> Plan:  # noqa: ANN401 - any part of a request
+async def plan(engine: FleetEngine, level: Level, **scope: Any) -> Plan:  # noqa: ANN401 - any part of a request
     request = DrainRequest(level=level, reason=FAR, **scope)
-    made = engine.changes.plan("drain", msgspec.json.encode(request))
+    made = await engine.changes.plan("drain", msgspec.json.encode(request))
     assert made.missing == ()
     return made
 
@@ -95,7 +95,7 @@ async def start(engine: FleetEngine, made: Plan) -> str:
 
 
 async def change(engine: FleetEngine, level: Level, **scope: Any) -> Run:  # noqa: ANN401 - as above
-    made = plan(engine, level, **scope)
+    made = await plan(engine, level, **scope)
     run = await engine.changes.wait(await start(engine, made))
     assert run.outcome is Outcome.DONE, (run.words, [step.words for step in run.steps])
     assert [step.state for step in run.steps] == [StepState.DONE] * len(made.steps)
@@ -225,7 +225,7 @@ async def test_a_reader_is_told_what_is_not_permitted_before_anything_is_tried(
 ) -> None:
     async with console(cluster, tmp_path, "bob") as engine:
         request = DrainRequest(level=Level.SOFT_THEN_HARD, nodes=("hv1",), reason=FAR)
-        made = engine.changes.plan("drain", msgspec.json.encode(request))
+        made = await engine.changes.plan("drain", msgspec.json.encode(request))
         assert made.steps == ()
         (missing,) = made.missing
         assert missing.startswith("k3s: no permission for bob: ")
@@ -248,6 +248,6 @@ async def test_without_the_dead_mans_account_set_up_comes_first(cluster: Virtual
         assert routing is not None
         engine.store.apply([msgspec.structs.replace(routing, dead_man=False)])
         request = DrainRequest(level=Level.HARD, nodes=("hv1",), reason=FAR)
-        made = engine.changes.plan("drain", msgspec.json.encode(request))
+        made = await engine.changes.plan("drain", msgspec.json.encode(request))
         assert made.steps == ()
         assert "set-up of the cluster first" in made.missing[0]

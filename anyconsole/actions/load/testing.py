@@ -94,6 +94,10 @@ class LoadTesting:
         """A load test changes nothing: whatever became of it, its node is as it was."""
         return Standing.BEFORE
 
+    async def inspect(self, step: Step) -> str:  # noqa: ARG002
+        """Nothing of it is left anywhere."""
+        return ""
+
     async def perform(self, step: Step, say: Callable[[str], None]) -> str:
         """Test one target; returns its result in words. Raises AnyconsoleError."""
         target = next(t for t in targets_of(self._store, self._request) if t.name == step.part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -48,9 +48,14 @@ class Sender(Protocol):
 
 
 async def carry_out(
-    api: Sender, text: str, deadline: float, *, dry_run: bool = False, say: Callable[[str], None] | None = None
+    api: Sender,
+    text: str | Sequence[Call],
+    deadline: float,
+    *,
+    dry_run: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> Completed:
-    """Carry out a script. What it says on standard output is a line for each call; its exit status is one of `Ended`.
+    """Carry out a script, or its calls. What it says on standard output is a line for each call; its exit status is one of `Ended`.
 
     A call that is refused ends it. REFUSED says that calls before it changed something; otherwise nothing was changed, and the status
     says why. With `dry_run` the API server does everything but store it.
@@ -61,7 +66,7 @@ async def carry_out(
     """
     lines: list[str] = []
     query = {"dryRun": "All"} if dry_run else {}
-    calls = parse(text)
+    calls = parse(text) if isinstance(text, str) else text
     held = _Held()
     try:
         async with asyncio.timeout(deadline):
@@ -239,29 +244,28 @@ async def _carry_out(api: Sender, call: Call, query: dict[str, str]) -> str:
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
-    """What a call would do: the object as it is (None: there is none), and as it would be; `problem` says why not, "" if it would."""
+    """What a call would do: the object as it is (None: there is none), and as it would be.
+
+    `problem` says why it wouldn't, "" if it would; `status` is the HTTP status of that, 0 if it has none.
+    """
 
     call: Call
     live: dict[str, Any] | None = None
     after: dict[str, Any] | None = None
     problem: str = ""
+    status: int = 0
 
 
-async def preview(api: Sender, text: str, deadline: float) -> list[Preview]:
-    """What each call of a script would do, as the API server says (dry run); nothing is stored.
+async def preview(api: Sender, call: Call, deadline: float) -> Preview:
+    """What a call would do, as the API server says (dry run); nothing is stored.
 
-    A call whose namespace isn't there yet can't be tried: its problem says so.
-
-    Raises:
-        ScriptError: It is no script.
-        KubeError: The API server couldn't be asked.
+    One whose namespace isn't there yet can't be tried: its problem says so. Raises KubeError if the API server couldn't be asked.
     """
-    calls = parse(text)
     try:
         async with asyncio.timeout(deadline):
-            return [await _preview(api, call) for call in calls]
+            return await _preview(api, call)
     except TimeoutError:
-        raise KubeError(f"no preview of all {len(calls)} calls in {deadline:g} s") from None
+        raise KubeError(f"{named(call.path)}: no preview in {deadline:g} s") from None
 
 
 async def _preview(api: Sender, call: Call) -> Preview:
@@ -290,7 +294,7 @@ async def _preview(api: Sender, call: Call) -> Preview:
     except KubeError as error:
         if not _is_refusal(error):
             raise
-        return Preview(call=call, live=live, problem=str(error))
+        return Preview(call=call, live=live, problem=str(error), status=error.status)
     return Preview(call=call, live=live, after=after)
 
 

@@ -18,7 +18,8 @@ import msgspec
 from anyconsole.drivers.kube.access import Object
 from anyconsole.drivers.kube.calico import node_path, node_status_name
 from anyconsole.drivers.kube.errors import KubeError
-from anyconsole.drivers.kube.execute import Preview, carry_out, preview
+from anyconsole.drivers.kube.execute import carry_out
+from anyconsole.drivers.kube.hands import ClusterHands
 from anyconsole.drivers.kube.link import ClusterLink
 from anyconsole.drivers.kube.terminal import logs
 from anyconsole.drivers.kube.workloads import Emit
@@ -93,9 +94,10 @@ class KubeFleet:
         """
         return await carry_out(self._link(name).api, script, deadline)
 
-    async def preview(self, name: str, script: str, deadline: float) -> list[Preview]:
-        """What each call of a script would change. Raises ScriptError, KubeError."""
-        return await preview(self._link(name).api, script, deadline)
+    def hands(self, name: str) -> ClusterHands:
+        """What set-up and teardown ask and do in a cluster. Raises KubeError while it isn't connected."""
+        link = self._link(name)
+        return ClusterHands(link.api, link.calico)
 
     async def raw(self, name: str, section: str) -> str:
         """An object as YAML. Of a cluster: "pod/NAMESPACE/NAME" or "api"; of a node in one: "host" or "calico". Raises KubeError."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from ipaddress import ip_address
 from typing import Any, Final
@@ -37,11 +37,11 @@ __all__ = [
     "SET_LABEL",
     "TENANT_LABEL",
     "KeySecret",
-    "advertise",
     "calico_objects",
     "calls",
     "cluster_objects",
     "collection_of",
+    "collections_in",
     "key_secret",
     "monitoring_objects",
     "named",
@@ -76,6 +76,9 @@ _KINDS: Final[Mapping[tuple[str, str], tuple[str, bool]]] = {
     ("rbac.authorization.k8s.io/v1", "RoleBinding"): ("rolebindings", True),
 }
 """The kinds that are rendered: their names in paths, and whether they are in a namespace."""
+
+_GOING: Final = ("services", "deployments", "daemonsets", "statefulsets", "poddisruptionbudgets")
+"""What goes first when something is taken away: without its Service a tenant is announced no more."""
 
 _LABEL_VALUE: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _SIDE_CPU, _SIDE_MEMORY = 40, 128
@@ -146,7 +149,7 @@ def cluster_objects(inventory: Inventory, cluster: ClusterSpec) -> tuple[Object,
 def calico_objects(inventory: Inventory, cluster: ClusterSpec, api: CalicoApi) -> tuple[Object, ...]:
     """What Calico has to know: the service addresses it may announce, and the sessions, if set-up is to make them.
 
-    The first one, BGPConfiguration "default", is everybody's: it has no owner labels, and is changed by `advertise` only.
+    The first one, BGPConfiguration "default", is everybody's: it has no owner labels, and is changed by `addresses` only.
     """
     addresses = [_host_prefix(a) for tenant in tenants_of(inventory, cluster) for a in tenant.addresses]
     shared = render("calico", {"calico_version": api.group_version, "external_ips": addresses})
@@ -221,27 +224,12 @@ def calls(objects: Iterable[Object]) -> list[Call]:
     return [Call(verb=Verb.APPLY, path=path_of(obj), body=obj) for obj in objects]
 
 
-def advertise(live: Object | None, wanted: Object, unwanted: Sequence[str] = ()) -> list[Call]:
-    """The calls after which Calico may announce what the rendered BGPConfiguration `wanted` lists, and others' entries stay.
-
-    None if it is so already. The list is one value to the API server, so it is written as a whole and refused if somebody was faster.
-
-    Args:
-        live: The BGPConfiguration "default" as it is, None if there is none.
-        wanted: As it was rendered.
-        unwanted: Prefixes to take out, for a teardown.
-    """
-    entries = wanted["spec"]["serviceExternalIPs"]
-    if live is None:
-        return [Call(verb=Verb.CREATE, path=collection_of(wanted), body=wanted)] if entries else []
-    had = [entry for entry in (live.get("spec") or {}).get("serviceExternalIPs") or () if isinstance(entry, dict)]
-    kept = [entry for entry in had if entry.get("cidr") not in set(unwanted)]
-    merged = kept + [entry for entry in entries if entry["cidr"] not in unwanted and entry not in kept]
-    if merged == had:
-        return []
-    version = (live.get("metadata") or {}).get("resourceVersion", "")
-    body = {"metadata": {"resourceVersion": version}, "spec": {"serviceExternalIPs": merged}}
-    return [Call(verb=Verb.MERGE, path=path_of(wanted), body=body)]
+def collections_in(namespace: str) -> list[str]:
+    """The collections of a tenant's or monitoring's namespace with objects of ours, in the order in which they are taken away."""
+    # Roles aren't for tenants, and whoever sets those up may not look at them.
+    wanted = [(key, plural) for key, (plural, namespaced) in _KINDS.items() if namespaced and "rbac" not in key[0]]
+    wanted.sort(key=lambda kind: _GOING.index(kind[1]) if kind[1] in _GOING else len(_GOING))
+    return [collection_of({"apiVersion": v, "kind": k, "metadata": {"namespace": namespace}}) for (v, k), _ in wanted]
 
 
 class KeySecret(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
@@ -322,10 +322,30 @@ def serve(observer: Observer, port: int) -> ThreadingHTTPServer:
         return ThreadingHTTPServer(("0.0.0.0", port), Handler)  # noqa: S104 - the kubelet asks the pod's address
 
 
+def tell_serials(settings: Settings, ask: Callable[[str, str, bool], int] = ask) -> Iterator[str]:
+    """For each zone a line: its name, its serial here and the newest at the primaries, "-" for what isn't told."""
+
+    def serials(addresses: Iterable[str], zone: str) -> Iterator[int]:
+        for address in addresses:
+            with contextlib.suppress(TroubleError):
+                yield ask(address, zone, False)
+
+    for zone in settings.zones:
+        here = next(serials(settings.pod_addresses, zone), "-")
+        newest: int | None = None
+        for serial in serials(settings.primaries, zone):
+            newest = serial if newest is None or is_older(newest, serial) else newest
+        yield f"{zone} {here} {'-' if newest is None else newest}"
+
+
 def main() -> None:
-    """Run as the process of a container, whose first process has to take its leave itself."""
+    """Run as the process of a container, whose first process has to take its leave itself. With the word `serials`: tell them, once."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     settings = settings_of(os.environ)
+    if sys.argv[1:] == ["serials"]:
+        for line in tell_serials(settings):
+            print(line)
+        return
     observer = Observer(settings)
     server = serve(observer, settings.port)
     threading.Thread(target=server.serve_forever, daemon=True).start()

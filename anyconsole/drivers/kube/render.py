@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.resources import files
 from typing import Any, Final, TypeAlias
 
@@ -42,7 +43,7 @@ def template_names() -> list[str]:
 def render(name: str, values: Mapping[str, Any]) -> list[Object]:
     """The objects of a template. Raises RenderError."""
     try:
-        return [fill(document, values) for document in load(name)]
+        return [fill(document, values) for document in _loaded(name)]
     except RenderError as error:
         raise RenderError(f"template {name}.yaml: {error}") from error
 
@@ -52,6 +53,12 @@ def load(name: str) -> list[Object]:
     import yaml  # noqa: PLC0415 - only who sets up a cluster pays for it
 
     return [found for found in yaml.safe_load_all((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")) if found]
+
+
+@cache
+def _loaded(name: str) -> tuple[Object, ...]:
+    """The documents of a template, parsed once: `fill` never changes them."""
+    return tuple(load(name))
 
 
 def fill(template: Any, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever YAML holds

@@ -420,6 +420,14 @@ class MainScreen(Screen[None], inherit_bindings=False):
         """`U`."""
         self._plan(Wish.UNDRAIN)
 
+    def action_setup(self) -> None:
+        """`S`."""
+        self._plan(Wish.SET_UP)
+
+    def action_teardown(self) -> None:
+        """`T`."""
+        self._plan(Wish.TEAR_DOWN)
+
     def action_loadtest(self) -> None:
         """`L`."""
         self._plan(Wish.LOAD_TEST)

@@ -1,4 +1,4 @@
-"""`D`, `U`, `L`, `:adopt` and `:revert`: what would be done, what the guards say of it now, and the only way to have it done.
+"""`D`, `U`, `S`, `T`, `L`, `:adopt` and `:revert`: what would be done, what the guards say of it now, and the only way to have it done.
 
 The targets are names taken at the key press. What is started is, to the letter, the plan that is shown.
 """
@@ -293,7 +293,7 @@ class PlanScreen(Dialog[None]):
             return
         yield from self.plan.missing
         if not self.plan.steps:
-            yield "there is nothing to change"
+            yield f"there is nothing to change: {self.plan.settled}"
         if not self.console.changing.is_armed:
             yield "read-only: leave this, and :arm 15m lifts it"
         guards = list(self._guards.values())

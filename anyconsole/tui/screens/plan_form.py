@@ -1,4 +1,4 @@
-"""What the plan dialog asks besides a reason: how a drain is done and until when, or what a load test is for. No decision is made here."""
+"""What the plan dialog asks besides a reason: how and until when, what for, whose fields may be taken. No decision is made here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from anyconsole.tui.widgets.form import Choice, Field
 if TYPE_CHECKING:
     from anyconsole.tui.app import ConsoleApp
 
-__all__ = ["DrainForm", "LoadForm", "PlanForm", "form_of", "rate_of", "row", "span_of"]
+__all__ = ["DrainForm", "LoadForm", "PlanForm", "SetupForm", "form_of", "rate_of", "row", "span_of"]
 
 _LEVELS = (("soft-then-hard", "soft then hard"), ("soft", "soft"), ("hard", "hard"))
 _SPANS = (("", "open end"), ("7200", "2 h"), ("28800", "8 h"), ("86400", "24 h"), ("604800", "7 d"))
@@ -124,12 +124,30 @@ class LoadForm(PlanForm):
         return said | {"rate": rate, "seconds": seconds}
 
 
+class SetupForm(PlanForm):
+    """What becomes of fields that somebody else manages."""
+
+    def __init__(self, *, ascii_only: bool) -> None:
+        super().__init__()
+        self._force = Choice((("", "leave them"), ("force", "take them")), id="force", ascii_only=ascii_only)
+
+    def compose(self) -> ComposeResult:
+        """One choice."""
+        yield from row("others'", self._force)
+
+    def fields(self, now: float) -> dict[str, object]:  # noqa: ARG002 - it begins when it is applied
+        """Whether fields are taken by force."""
+        return {"force": bool(self._force.value)}
+
+
 def form_of(app: ConsoleApp, wish: Wish) -> PlanForm:
     """The form for what is wished."""
     ascii_only = app.glyphs.ok.isascii()
     match wish:
         case Wish.DRAIN:
             return DrainForm(ascii_only=ascii_only)
+        case Wish.SET_UP:
+            return SetupForm(ascii_only=ascii_only)
         case Wish.LOAD_TEST:
             return LoadForm([g.name for g in app.client.inventory.generators], ascii_only=ascii_only)
         case _:

@@ -42,6 +42,9 @@ _ABORT = (
     "What no node has confirmed yet is taken back, and nothing more is begun. "
     "Steps that are done stay done; undo them with a plan of their own."
 )
+_ABORT_LASTING = (
+    "Nothing more is done. What was done stays: plan again to go on, or take it away with a plan of its own."
+)
 
 
 class WatchScreen(TextScreen):
@@ -104,6 +107,7 @@ class WatchScreen(TextScreen):
         else:
             self.note(run_words(run, now), Level.WARN if run.state is RunState.ASKING else Level.STALE)
         end = int(now)
+        self.query_one("#watch-charts").display = bool(run.plan.changes)  # nothing else moves queries
         self._here.title = f"at {some(dict.fromkeys(change.node for change in run.plan.changes))}"
         self._here.show(Series(moves.moved, filled=True, end=end))
         self._elsewhere.show(Series(moves.gained, filled=True, end=end))
@@ -162,8 +166,9 @@ class WatchScreen(TextScreen):
             if yes:
                 self.console.changing.cancel(self.run_id)
 
+        about = _ABORT_LASTING if any(step.lasting for step in run.plan.steps) else _ABORT
         self.console.push_screen(
-            ConfirmScreen(f"Abort: {plain(run.plan.title)}?", _ABORT, go_on="Go on", do_it="Abort"), meant
+            ConfirmScreen(f"Abort: {plain(run.plan.title)}?", about, go_on="Go on", do_it="Abort"), meant
         )
 
     def action_close_text(self) -> None:

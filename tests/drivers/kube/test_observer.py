@@ -85,6 +85,19 @@ def test_serials_are_compared_round_the_corner() -> None:
     assert not observer.is_older(3, 3)
 
 
+def test_serials_are_told_beside_those_of_the_primaries_and_silence_is_a_dash() -> None:
+    known = {("10.42.0.7", "example.de"): 7, ("198.18.8.1", "example.de"): 8, ("fd00:42::7", "nic.example"): 1}
+
+    def ask(address: str, zone: str, over_tcp: bool) -> int:
+        assert not over_tcp
+        if (address, zone) not in known:
+            raise TroubleError("no answer")
+        return known[address, zone]
+
+    told = list(observer.tell_serials(settings(zones=("example.de", "nic.example", "enum.example")), ask))
+    assert told == ["example.de 7 8", "nic.example 1 -", "enum.example - -"]
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [(0x8402, "SERVFAIL"), (0x8405, "REFUSED"), (0x8000, "isn't authoritative"), (0x0400, "something else")],

@@ -16,12 +16,12 @@ import yaml
 
 from anyconsole.drivers.kube import configure, script
 from anyconsole.drivers.kube.access import KubeApi
+from anyconsole.drivers.kube.addresses import announce
 from anyconsole.drivers.kube.calico import CalicoApi
 from anyconsole.drivers.kube.diff import difference
 from anyconsole.drivers.kube.execute import carry_out
 from anyconsole.drivers.kube.objects import (
     SET_LABEL,
-    advertise,
     calico_objects,
     calls,
     cluster_objects,
@@ -314,7 +314,8 @@ async def test_everything_applied_twice_changes_nothing_the_second_time_and_the_
 ) -> None:
     shared, *peers = calico_objects(FLEET, K3S, CRD)
     asked = [*calls(everything()), *calls(peers)]
-    first = await apply(cluster, asked + advertise(None, shared))
+    cidrs = [entry["cidr"] for entry in shared["spec"]["serviceExternalIPs"]]
+    first = await apply(cluster, [*asked, *announce(CRD, None, cidrs).calls])
     assert all(line.endswith(" created") for line in first), first
     cluster.create(
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "tsig", "namespace": "de"}}, with_status=False
@@ -328,7 +329,7 @@ async def test_everything_applied_twice_changes_nothing_the_second_time_and_the_
     await until(ready)
     second = await apply(cluster, asked)
     assert all(line.endswith(" unchanged") for line in second), [s for s in second if not s.endswith("unchanged")]
-    assert advertise(cluster.get("bgpconfigurations", "", "default"), shared) == []
+    assert announce(CRD, cluster.get("bgpconfigurations", "", "default"), cidrs).calls == ()
 
 
 async def test_what_is_stored_differs_from_what_is_rendered_in_nothing(cluster: FakeCluster) -> None:
@@ -339,33 +340,6 @@ async def test_what_is_stored_differs_from_what_is_rendered_in_nothing(cluster: 
             query = {"dryRun": "All", "fieldManager": "anyconsole"}
             dry = await api.send("PATCH", path_of(obj), obj, content_type="application/apply-patch+yaml", **query)
             assert difference(obj, live, dry) == []
-
-
-async def test_calico_keeps_the_prefixes_that_others_announce(cluster: FakeCluster) -> None:
-    wanted = calico_objects(FLEET, K3S, CRD)[0]
-    theirs = {"cidr": "203.0.113.0/24"}
-    await apply(cluster, advertise(cluster.get("bgpconfigurations", "", "default"), wanted))
-
-    def change(obj: Object) -> None:
-        obj["spec"]["serviceExternalIPs"] = [theirs, *obj["spec"]["serviceExternalIPs"][1:]]
-
-    cluster.change("bgpconfigurations", "", "default", change)
-    live = cluster.get("bgpconfigurations", "", "default")
-    assert (await apply(cluster, advertise(live, wanted)))[0].endswith("configured")
-    after = cluster.get("bgpconfigurations", "", "default")
-    assert after is not None
-    assert {entry["cidr"] for entry in after["spec"]["serviceExternalIPs"]} == {
-        "203.0.113.0/24", "192.0.2.53/32", "2001:db8:de::53/128", "198.51.100.53/32", "2001:db8:e164::53/128",
-    }  # fmt: skip
-    # Somebody was faster: the whole list isn't written over theirs.
-    async with KubeApi.open(access(cluster), no_tunnel) as api:
-        gone = advertise(live, wanted, unwanted=["198.51.100.53/32"])
-        assert (await carry_out(api, script.render(gone), 30)).exit_status != 0
-    ours = [entry["cidr"] for entry in wanted["spec"]["serviceExternalIPs"]]
-    await apply(cluster, advertise(after, wanted, unwanted=ours))
-    left = cluster.get("bgpconfigurations", "", "default")
-    assert left is not None
-    assert left["spec"]["serviceExternalIPs"] == [theirs]
 
 
 def test_sessions_of_the_profile_are_made_for_each_node_if_the_profile_says_so() -> None:

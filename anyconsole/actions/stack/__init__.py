@@ -1,0 +1,1 @@
+"""Set-up and teardown of tenants on clusters."""

@@ -1,0 +1,20 @@
+"""Which permissions calls need and don't have, by what was found to be denied: told before anything is tried. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from anyconsole.drivers.kube.script import Call, needed
+from anyconsole.model.pods import Permission
+
+__all__ = ["lacking"]
+
+
+def lacking(calls: Iterable[Call], denied: Iterable[Permission]) -> tuple[Permission, ...]:
+    """What the calls need and may not do. One that is denied in all namespaces (namespace "") is denied in each."""
+    refused = {(p.verb, p.group, p.resource, p.namespace) for p in denied}
+    return tuple(
+        p
+        for p in needed(calls)
+        if {(p.verb, p.group, p.resource, p.namespace), (p.verb, p.group, p.resource, "")} & refused
+    )

@@ -1,0 +1,439 @@
+"""Tenants on a cluster from nothing to nothing: set up, again, drift, repair, teardown. What isn't ours is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from anyconsole.actions.guards import GuardVerdict
+from anyconsole.actions.judge import judge
+from anyconsole.actions.plan import Plan
+from anyconsole.actions.run import Run
+from anyconsole.actions.runner import Runner
+from anyconsole.actions.stack.request import StackRequest, Way
+from anyconsole.engine.core import FleetEngine
+from anyconsole.headless import looked_at
+from tests.e2e.stacks import REAL, Said, Stack, real_stack
+from tests.kube.apiserver.scripts import Behaviour, ExecCall
+from tests.kube.apiserver.server import Fault
+from tests.kube.client import Kube
+from tests.kube.virtual import VirtualCluster
+
+BUDGET = "/apis/policy/v1/namespaces/de/poddisruptionbudgets/name-server"
+REASON = ("--reason", "a test", "--yes", "--within", "240")
+
+
+@pytest.fixture(autouse=True)
+def _own_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    """A cluster without tenants."""
+    if REAL:
+        yield real_stack(tmp_path)
+        return
+    with VirtualCluster() as cluster:
+        yield Stack(cluster.profile(tmp_path / "virtual.toml", prometheus=False), cluster.kubeconfig, cluster)
+
+
+@pytest.fixture
+def fake(stack: Stack) -> VirtualCluster:
+    """What can be made to misbehave."""
+    if stack.fake is None:
+        pytest.skip("a real cluster can't be made to misbehave on demand")
+    return stack.fake
+
+
+def steps_of(said: Said) -> dict[str, str]:
+    return {step["part"]: step["title"] for step in said.document["plan"]["steps"]}
+
+
+def guards_of(said: Said) -> dict[str, str]:
+    return {guard["name"]: guard["numbers"] for guard in said.document["guards"] if guard["outcome"] == "refuse"}
+
+
+def budget(stack: Stack, tenant: str) -> str:
+    return f"/apis/policy/v1/namespaces/{stack.namespace(tenant)}/poddisruptionbudgets/name-server"
+
+
+@pytest.mark.timeout(900 if REAL else 120)
+def test_three_tenants_are_set_up_again_mended_and_torn_down(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    planned = stack.run(capsys, "setup", "--plan", "--output", "json")
+    assert planned.code == 0, planned.err
+    assert list(steps_of(planned))[-3:] == ["tenant-de", "tenant-nic", "tenant-enum"]
+    assert stack.ask("GET", f"/api/v1/namespaces/{stack.namespace('de')}")["code"] == 404, "a plan changes nothing"
+
+    done = stack.run(capsys, "setup", *REASON, "--output", "json")
+    assert done.code == 0, done.out + done.err
+    run = done.document["run"]
+    assert run["outcome"] == "done"
+    for step in run["steps"][-3:]:
+        assert step["timings"]["workloads"] <= step["timings"]["from confirmation"]
+        assert all(proof["met"] for proof in step["proofs"] if proof["required"]), step
+        assert "set up" in step["words"]
+
+    again = stack.run(capsys, "setup", *REASON)
+    assert again.code == 0
+    assert "Nothing to change: de, nic, enum on k3s: as the profile says." in again.out
+
+    # Drift: an object is gone, and a field.
+    stack.ask("DELETE", budget(stack, "de"))
+    service = f"/api/v1/namespaces/{stack.namespace('nic')}/services/ac"
+    stack.ask("PATCH", service, {"spec": {"externalIPs": None}})
+    drifted = stack.run(capsys, "setup", "--plan", "--output", "json")
+    assert set(steps_of(drifted)) == {"tenant-de", "tenant-nic"}
+    diff = "\n".join(step["diff"] for step in drifted.document["plan"]["steps"])
+    assert "poddisruptionbudgets.policy/name-server" in diff
+    assert "+ spec.externalIPs: [198.51.100.53, 2001:db8:11c::53]" in diff
+    assert stack.run(capsys, "setup", *REASON).code == 0
+    assert stack.ask("GET", service)["spec"]["externalIPs"] == ["198.51.100.53", "2001:db8:11c::53"]
+    assert stack.ask("GET", budget(stack, "de"))["spec"]["maxUnavailable"] == 1
+
+    live = stack.run(capsys, "teardown", "--tenant", "enum", *REASON, "--output", "json")
+    assert live.code == 3
+    assert {"drained", "live traffic"} <= set(guards_of(live)) | ({"drained"} if REAL else set())
+
+    gone = stack.run(
+        capsys,
+        "teardown",
+        *(w for t in ("de", "nic", "enum") for w in ("--tenant", t)),
+        *REASON,
+        *_going(capsys, stack),
+    )
+    assert gone.code == 0, gone.out + gone.err
+    assert "none is left" in gone.out
+    for tenant in ("de", "nic", "enum"):
+        assert stack.ask("GET", f"/api/v1/namespaces/{stack.namespace(tenant)}/services/ac")["code"] == 404
+    nothing = stack.run(capsys, "teardown", "--tenant", "de", *REASON)
+    assert nothing.code == 0
+    assert "nothing of it is there" in nothing.out
+    for tenant in ("de", "nic", "enum"):
+        stack.ask("DELETE", f"/api/v1/namespaces/{stack.namespace(tenant)}")
+
+
+def _going(capsys: pytest.CaptureFixture[str], stack: Stack) -> list[str]:
+    """Overrides of what refuses that everything goes at once."""
+    words = [w for tenant in ("de", "nic", "enum") for w in ("--tenant", tenant)]
+    refused = guards_of(stack.run(capsys, "teardown", *words, "--plan", "--output", "json"))
+    return [word for guard in refused for word in ("--override", f"{guard}=it is a test")]
+
+
+class Desk:
+    """One engine at work on a cluster: plans, what refuses them, and what becomes of them."""
+
+    def __init__(self, engine: FleetEngine) -> None:
+        self.engine = engine
+
+    async def plan(self, way: Way, *tenants: str, force: bool = False, within: int = 60) -> Plan:
+        asked = StackRequest(tenants=tenants, force=force, within=within, reason="a test")
+        return await self.engine.changes.plan(way, msgspec.json.encode(asked))
+
+    def refused(self, plan: Plan) -> dict[str, GuardVerdict]:
+        return {g.name: g for g in judge(self.engine.store, plan, time.time()) if g.refuses}
+
+    async def begin(self, plan: Plan, *overridden: str) -> Runner:
+        refused = self.refused(plan)
+        assert set(refused) <= set(overridden), refused
+        run = await self.engine.changes.start(plan, dict.fromkeys(overridden, "it is a test"))
+        return self.engine.changes.runner(run)
+
+    async def done(self, plan: Plan, *overridden: str) -> Run:
+        runner = await self.begin(plan, *overridden)
+        ended = await self.engine.changes.wait(runner.run.id)
+        assert ended.outcome == "done", ended.words
+        return ended
+
+    async def setup(self, *tenants: str) -> Run:
+        return await self.done(await self.plan(Way.SETUP, *tenants))
+
+    async def teardown(self, *tenants: str) -> Run:
+        plan = await self.plan(Way.TEARDOWN, *tenants)
+        refused = self.refused(plan)
+        assert all(guard.overridable for guard in refused.values()), refused
+        return await self.done(plan, *refused)
+
+
+@asynccontextmanager
+async def desk(stack: Stack, kubeconfig: Path | None = None) -> AsyncIterator[Desk]:
+    if kubeconfig is not None and stack.fake is not None:
+        stack.fake.profile(stack.profile, kubeconfig=kubeconfig, prometheus=False)
+    async with looked_at(stack.inventory, 10) as engine:
+        engine.changes.arm(600)
+        yield Desk(engine)
+
+
+async def test_fields_that_somebody_else_manages_are_named_and_taken_only_by_force(
+    stack: Stack, fake: VirtualCluster
+) -> None:
+    async with desk(stack) as at, Kube(fake.kubeconfig) as somebody:
+        await at.setup("de")
+        await somebody.patch(f"{BUDGET}?fieldManager=somebody", {"spec": {"maxUnavailable": 2}})
+        conflict = at.refused(await at.plan(Way.SETUP, "de"))["conflicts"]
+        assert "somebody" in conflict.numbers
+        assert ".spec.maxUnavailable" in conflict.numbers
+        assert not conflict.overridable, "without the word for it, it can't be overridden"
+        forced = await at.plan(Way.SETUP, "de", force=True)
+        assert at.refused(forced)["conflicts"].overridable
+        assert f"APPLY {BUDGET} force" in forced.steps[0].apply
+        await at.done(forced, "conflicts")
+        assert (await somebody.get(BUDGET)).body["spec"]["maxUnavailable"] == 1
+        assert not (await at.plan(Way.SETUP, "de")).steps
+
+
+async def test_what_is_there_and_not_ours_is_refused_by_name_and_survives_a_teardown(
+    stack: Stack, fake: VirtualCluster
+) -> None:
+    fake.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "de"}})
+    theirs = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}}
+    fake.create({**theirs, "metadata": {"name": "programs", "namespace": "de"}})
+    async with desk(stack) as at, Kube(fake.kubeconfig) as somebody:
+        plan = await at.plan(Way.SETUP, "de")
+        refused = at.refused(plan)
+        assert "configmaps/programs in de" in refused["foreign"].numbers
+        assert not refused["foreign"].overridable
+        assert "namespaces/de" in refused["namespace"].numbers
+        ended = await at.engine.changes.wait(
+            await at.engine.changes.start(plan, {"foreign": "mine", "namespace": "mine"})
+        )
+        assert ended.outcome == "refused"
+        assert (await somebody.get("/api/v1/namespaces/de/configmaps/programs")).body["data"] == {"a": "b"}
+
+        # Without that object the namespace may be used, and is given back.
+        await somebody.delete("/api/v1/namespaces/de/configmaps/programs")
+        fake.create({**theirs, "metadata": {"name": "theirs", "namespace": "de"}})
+        await at.done(await at.plan(Way.SETUP, "de"), "namespace")
+        await at.teardown("de")
+        space = (await somebody.get("/api/v1/namespaces/de")).body["metadata"]
+        assert not any("anyconsole" in key for key in {**space["labels"], **space.get("annotations", {})})
+        left = [obj["metadata"]["name"] for obj in fake.objects("configmaps", "de")]
+        assert [name for name in left if not name.startswith("kube-root")] == ["theirs"]
+
+
+async def test_a_namespace_that_we_made_goes_once_nothing_of_others_is_in_it(
+    stack: Stack, fake: VirtualCluster
+) -> None:
+    def count(secrets: str) -> None:
+        used = {"secrets": secrets, "persistentvolumeclaims": "0"}
+        fake.change("resourcequotas", "de", "tenant", lambda obj: obj.update(status={"used": used}))
+
+    async with desk(stack) as at:
+        await at.setup("de")
+        count("1")
+        kept = await at.teardown("de")
+        assert "stays: namespaces/de, with 1 secrets" in kept.plan.steps[-1].about
+        assert fake.get("namespaces", "", "de") is not None
+        count("0")
+        await at.teardown("de")
+        assert fake.get("namespaces", "", "de") is None
+        assert not (await at.plan(Way.TEARDOWN, "de")).steps
+
+
+async def test_entries_that_others_listed_for_calico_stay(stack: Stack, fake: VirtualCluster) -> None:
+    def listed() -> list[dict[str, str]]:
+        found = fake.get("bgpconfigurations", "", "default")
+        assert found is not None
+        return list(found["spec"]["serviceExternalIPs"])
+
+    theirs = [{"cidr": "203.0.113.0/24"}, {"cidr": "192.0.2.53/32"}]
+    fake.change("bgpconfigurations", "", "default", lambda obj: obj["spec"].update(serviceExternalIPs=theirs))
+    async with desk(stack) as at:
+        await at.setup("de")
+        assert listed() == [*theirs, {"cidr": "2001:db8:de::53/128"}]
+        ended = await at.teardown("de")
+        assert any(line.startswith("stays: 192.0.2.53/32") for line in ended.plan.steps[0].about)
+    assert listed() == theirs
+
+
+async def test_a_reader_is_told_what_is_not_permitted_before_anything_is_tried(
+    stack: Stack, fake: VirtualCluster
+) -> None:
+    fake.make_roles(stack.inventory)
+    async with desk(stack) as at:
+        await at.setup("de")
+    async with desk(stack, fake.user("alice", "anyconsole-reader")) as at:
+        plan = await at.plan(Way.SETUP, "nic")
+        refused = at.refused(plan)["permissions"]
+        assert "create namespaces in all namespaces" in refused.numbers
+        assert not refused.overridable
+        ended = await at.engine.changes.wait(await at.engine.changes.start(plan, {"permissions": "please"}))
+        assert ended.outcome == "refused"
+        assert fake.get("namespaces", "", "nic") is None
+        torn = at.refused(await at.plan(Way.TEARDOWN, "de"))["permissions"]
+        assert "delete services in de" in torn.numbers
+
+
+async def test_an_operator_sets_tenants_up_and_is_told_what_an_administrator_has_to_do(
+    stack: Stack, fake: VirtualCluster
+) -> None:
+    fake.make_roles(stack.inventory)
+    async with desk(stack, fake.user("bob", "anyconsole-reader", "anyconsole-operator")) as at:
+        ended = await at.setup("de")
+        (note,) = ended.plan.notes
+        assert "an administrator applies them: anyconsole render --cluster k3s --set cluster" in note
+        assert "get clusterroles.rbac.authorization.k8s.io" in note
+        await at.teardown("de")
+
+
+async def test_what_tenants_share_has_to_be_there_before_an_operator_can_set_one_up(
+    stack: Stack, fake: VirtualCluster
+) -> None:
+    fake.make_roles(stack.inventory)
+    async with desk(stack, fake.user("bob", "anyconsole-reader", "anyconsole-operator")) as at:
+        async with Kube(fake.kubeconfig) as somebody:
+            await somebody.delete("/apis/scheduling.k8s.io/v1/priorityclasses/anyconsole-name-server")
+        refused = at.refused(await at.plan(Way.SETUP, "de"))
+        assert "create priorityclasses.scheduling.k8s.io" in refused["permissions"].numbers
+
+
+async def test_a_pod_that_waits_for_its_image_is_quoted_and_ends_in_a_clear_failure(
+    stack: Stack, fake: VirtualCluster
+) -> None:
+    fake.scripts.lives.add("de", "ns-nsd-*", Behaviour(stuck="ImagePullBackOff"))
+    async with desk(stack) as at:
+        runner = await at.begin(await at.plan(Way.SETUP, "de", "nic", within=2))
+        ended = await at.engine.changes.wait(runner.run.id)
+    assert ended.outcome == "stopped"
+    assert "ns-nsd 0 of 2 ready" in ended.words
+    assert "ImagePullBackOff" in ended.words
+    assert "what of it was done stays" in ended.words
+    assert [step.state for step in ended.steps][-2:] == ["failed", "not begun"]
+    assert fake.get("namespaces", "", "nic") is None
+
+
+async def test_a_cluster_that_became_another_since_it_was_planned_for_is_left_alone(
+    stack: Stack, fake: VirtualCluster
+) -> None:
+    async with desk(stack) as at:
+        plan = await at.plan(Way.SETUP, "de")
+        fake.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "de"}})
+        runner = await at.begin(plan)
+        ended = await at.engine.changes.wait(runner.run.id)
+    assert "tenant-de is not as it was planned for any more: plan again" in ended.words
+    assert ended.steps[-1].state == "failed"
+    assert not fake.objects("services", "de")
+
+
+async def test_a_server_that_fails_before_the_first_call_or_in_the_middle_is_told_apart(
+    stack: Stack, fake: VirtualCluster
+) -> None:
+    def broken(verb: str, plural: str) -> Fault:
+        return Fault(503, "ServiceUnavailable", "no leader", 1, verb, plural)
+
+    async with desk(stack) as at:
+        plan = await at.plan(Way.SETUP, "de")
+        fake.fail(broken("get", "bgpconfigurations"))
+        ended = await at.engine.changes.wait((await at.begin(plan)).run.id)
+        assert ended.outcome == "evidence insufficient"
+        assert fake.get("namespaces", "", "anyconsole") is None
+        runner = await at.begin(plan)
+        async with asyncio.timeout(10):
+            while "of 7 calls" not in runner.run.steps[0].words:
+                await asyncio.sleep(0)
+        fake.fail(broken("patch", "clusterroles"))
+        ended = await at.engine.changes.wait(runner.run.id)
+        assert ended.outcome == "stopped"
+        assert "no leader" in ended.words
+        assert "what of it was done stays (" in ended.words
+        assert fake.get("namespaces", "", "anyconsole") is not None
+        again = await at.plan(Way.SETUP, "de")
+        assert again.steps[0].title.startswith("cluster: ")
+        await at.done(again)
+
+
+async def test_a_quiet_cluster_without_tenants_is_not_waited_for(stack: Stack, fake: VirtualCluster) -> None:
+    text = fake.profile(stack.profile, prometheus=False).read_text()
+    speakers, servers = text.index("  [[template.pods.speaker]]"), text.index("  [[template.pods.name_server]]")
+    stack.profile.write_text(text[:speakers] + text[servers:])
+    began = time.monotonic()
+    async with looked_at(stack.inventory, 60):
+        assert time.monotonic() - began < 30
+
+
+def test_a_cluster_that_doesnt_answer_is_no_evidence(
+    stack: Stack, fake: VirtualCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.stop()
+    said = stack.run(capsys, "setup", "--plan", "--wait", "1")
+    assert said.code == 4
+    assert "MISSING  k3s: not connected" in said.out
+
+
+async def test_serials_are_compared_with_the_primaries_by_the_observers(stack: Stack, fake: VirtualCluster) -> None:
+    serials = ["7 8", "8 8"]
+
+    async def observer(call: ExecCall) -> int:
+        assert call.argv[-1] == "serials"
+        await call.out(f"de.example {serials[0]}\n".encode())
+        return 0
+
+    fake.scripts.execs.add("de", "ns-nsd-*", observer)
+    async with desk(stack) as at:
+        runner = await at.begin(await at.plan(Way.SETUP, "de"))
+        async with asyncio.timeout(15):
+            while " has de.example 7, its primaries 8" not in runner.run.steps[-1].words:
+                await asyncio.sleep(0.05)
+        del serials[0]
+        ended = await at.engine.changes.wait(runner.run.id)
+    assert ended.outcome == "done"
+    proofs = {proof.layer: proof.words for proof in ended.steps[-1].proofs}
+    assert proofs["serials"] == "1 of 1 zones as at the primaries, on 2 of 2 nodes"
+
+
+async def test_a_set_up_that_nobody_watches_goes_on_and_a_cancelled_one_says_what_stays(
+    stack: Stack, fake: VirtualCluster
+) -> None:
+    fake.scripts.lives.add("nic", "ns-nsd-*", Behaviour(never_ready=True))
+    async with desk(stack) as at:
+        runner = await at.begin(await at.plan(Way.SETUP, "de"))
+        runner.leave()
+        ended = await at.engine.changes.wait(runner.run.id)
+        assert ended.outcome == "done", ended.words
+        runner = await at.begin(await at.plan(Way.SETUP, "nic"))
+        async with asyncio.timeout(10):
+            while "waits for workloads" not in runner.run.steps[-1].words:
+                await asyncio.sleep(0.05)
+        runner.cancel()
+        ended = await at.engine.changes.wait(runner.run.id)
+        assert ended.outcome == "stopped"
+        assert "cancelled; what of it was done stays (14 calls done" in ended.words
+    assert fake.get("deployments", "nic", "ns-nsd") is not None
+
+
+def test_a_console_that_dies_in_the_middle_leaves_an_open_change_that_tells_what_is_there(
+    stack: Stack, fake: VirtualCluster
+) -> None:
+    fake.scripts.lives.add("de", "ns-nsd-*", Behaviour(never_ready=True))
+    words = ["--profile", str(stack.profile), "setup", "--tenant", "de", "--tenant", "nic", *REASON]
+    with subprocess.Popen(
+        [sys.executable, "-m", "anyconsole", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ},
+    ) as console:
+        assert console.stderr is not None
+        for line in console.stderr:
+            if "waits for workloads" in line:
+                break
+        console.send_signal(signal.SIGKILL)
+
+    async def found() -> str:
+        async with looked_at(stack.inventory, 10) as engine:
+            (change,) = await asyncio.to_thread(engine.changes._journal().changes, 10)
+            return await engine.changes.report(change.id)
+
+    report = asyncio.run(found())
+    assert "13 of 13 objects are as planned" in report
+    assert "0 of 13 objects are as planned; not: namespaces/nic" in report
