@@ -13,6 +13,7 @@ import pytest
 from anyconsole.actions.load import selftest
 from anyconsole.actions.load.search import HEADROOM
 from anyconsole.actions.load.selftest import MOST_TRIALS, SelfTest, SelfTests, highest_of, limit_of, next_rate, together
+from anyconsole.actions.runner import Said
 from anyconsole.drivers.load.local_channel import LocalChannel
 from anyconsole.drivers.load.messages import Setup
 from anyconsole.errors import LoadError
@@ -50,6 +51,12 @@ class Hands:
         async with asyncio.timeout(5):
             for channel in self.opened.values():
                 await channel.process.wait()
+
+    async def execute(self, host: str, script: str, deadline: float) -> Said:  # noqa: ARG002
+        raise AssertionError(f"{host}: nothing is changed")
+
+    async def await_generators(self, names: Collection[str], deadline: float) -> None:  # noqa: ARG002
+        raise AssertionError(f"{names}: none of them is a pod")
 
     def forward(self, host: str, address: str, port: int) -> AbstractAsyncContextManager[int]:
         raise AssertionError(f"{host}: nothing is forwarded to {address}:{port}")
