@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 
+import msgspec
 import pytest
 
 from anyconsole.actions.load import selftest
@@ -113,6 +114,21 @@ async def test_a_generator_that_can_do_all_it_may_limits_no_search_and_is_tested
             break
     assert found == {"gen1": SelfTest(highest_of(GENERATOR), 7.0)}
     assert HEADROOM * together(found, {"gen1": 1.0}) >= GENERATOR.max_qps
+
+
+async def test_a_pod_is_tested_each_time_for_it_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    tested: list[str] = []
+
+    async def all_of(_: object, setups: Mapping[str, Setup]) -> dict[str, float]:
+        tested.extend(setups)
+        return dict.fromkeys(setups, 1000.0)
+
+    monkeypatch.setattr(selftest, "_all_of", all_of)
+    (pod,) = msgspec.structs.replace(GENERATOR, cluster="k3s").members
+    tests, setups = SelfTests(), {"gen1": setup(), pod.name: setup()}
+    for _ in range(2):
+        await tests.of(Hands(), [GENERATOR, pod], setups)
+    assert tested == ["gen1", "gen1-0", "gen1-0"]
 
 
 async def test_a_generator_that_cannot_is_named_with_what_it_lost() -> None:

@@ -269,7 +269,8 @@ async def test_a_job_that_is_somebody_elses_keeps_a_test_from_beginning_and_stay
     await bench.start(plan)
     run = await bench.end()
     assert run.outcome is Outcome.FAILED
-    assert "Job anyconsole/load-pods is there: somebody else runs a load test from it" in run.steps[0].words
+    assert "Job anyconsole/load-pods can't be made: " in run.steps[0].words
+    assert '"load-pods" already exists (409); one that is there is somebody else\'s load test' in run.steps[0].words
     assert bench.cluster.get(*JOB) is not None, "it isn't ours to delete"
     assert bench.server.count == 0
     assert bench.journalled() == [("making", "k3s"), ("not deleted", "k3s")]

@@ -68,8 +68,8 @@ async def _make(hands: LoadHands, job: GeneratorJob, note: Note) -> None:
     await asyncio.to_thread(note, "generators", event="making", host=cluster, script=job.begin)
     said = await hands.execute(cluster, job.begin, CALL_DEADLINE)
     if said.exit_status == Ended.STALE:
-        why = f"it ends by itself {job.seconds} s after it was made, or when it is deleted"
-        raise LoadError(f"{cluster}: {name} is there: somebody else runs a load test from it, or left it behind; {why}")
+        hint = "one that is there is somebody else's load test, or was left behind and ends by itself"
+        raise LoadError(f"{cluster}: {name} can't be made: {_words(said)}; {hint}")
     if said.exit_status != Ended.DONE:
         raise LoadError(f"{cluster}: {name} can't be made: {_words(said)}")
 
