@@ -20,6 +20,10 @@ _LOOK: Final = 0.25
 """Seconds between two looks at pods that are being started."""
 
 
+_MOST: Final = 1000
+"""Pods that are looked at: those of the test before may be among them."""
+
+
 class _NotYetError(KubeError):
     """Pods that are being started: a little later it may be different."""
 
@@ -29,7 +33,7 @@ async def running(api: KubeApi, generator: Generator) -> list[str]:
     job = await api.get(job_path(generator))
     listed = await api.get(pods_path(generator), labelSelector=f"{GENERATOR_LABEL}={generator.name}")
     uid = text(part(job, "metadata"), "uid")
-    pods = [pod for pod in parts(listed, "items") if _is_of(pod, uid)]
+    pods = [pod for pod in parts(listed, "items", _MOST) if _is_of(pod, uid)]
     failed = condition(part(job, "status"), "Failed")
     if failed.get("status") == "True":
         why = text(failed, "message") or text(failed, "reason", WORD)

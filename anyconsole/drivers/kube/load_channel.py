@@ -115,6 +115,8 @@ class PodChannel:
         """Open the socket and send what there is to send. It is closed when this is cancelled, or can't go on."""
         try:
             async with opening as socket:
+                if self._socket.done():  # nobody waits for it any more
+                    return
                 self._socket.set_result(socket)
                 while await self._next():
                     data = self._unsent.popleft()

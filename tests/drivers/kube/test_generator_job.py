@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import kubernetes.client.models as published
 import msgspec
 import pytest
 
 from anyconsole.drivers.kube import script
 from anyconsole.drivers.kube.access import KubeApi
+from anyconsole.drivers.kube.errors import KubeError
 from anyconsole.drivers.kube.execute import carry_out
 from anyconsole.drivers.kube.generator_job import generator_job, job_path
+from anyconsole.drivers.kube.generator_pods import running
 from anyconsole.drivers.kube.render import Object
 from anyconsole.drivers.kube.script import Verb
 from anyconsole.drivers.transaction import Ended
@@ -76,3 +80,36 @@ async def test_only_the_test_that_made_it_deletes_it(api: KubeApi, namespace: st
     assert (await carry_out(api, ours.end, 10)).exit_status == Ended.DONE
     assert (await carry_out(api, theirs.begin, 10)).exit_status == Ended.DONE, "the next one needn't wait"
     assert (await carry_out(api, theirs.end, 10)).exit_status == Ended.DONE
+
+
+class Told:
+    """A cluster that tells of a Job and its pods."""
+
+    name = "k3s"
+
+    def __init__(self, *pods: Object) -> None:
+        self.pods = pods
+
+    async def get(self, path: str, **query: str) -> Object:
+        if path.endswith("/jobs/load-pods"):
+            return {"metadata": {"uid": "new"}}
+        assert query == {"labelSelector": "anyconsole.io/generator=pods"}
+        return {"items": list(self.pods)}
+
+
+def pod(name: str, owner: str = "new", phase: str = "Running", **meta: object) -> Object:
+    return {"metadata": {"name": name, "ownerReferences": [{"uid": owner}], **meta}, "status": {"phase": phase}}
+
+
+async def test_its_pods_are_those_of_this_job_alone_always_in_one_order() -> None:
+    many = msgspec.structs.replace(PODS, replicas=100)
+    names = [f"load-pods-{n:03}" for n in range(100)]
+    before = [pod(f"load-pods-0{n}", owner="old") for n in range(100)]
+    told = Told(*before, *(pod(name) for name in reversed(names)))
+    assert await running(cast("KubeApi", told), many) == names
+
+
+async def test_pods_that_go_or_wait_dont_run() -> None:
+    told = Told(pod("a"), pod("b", deletionTimestamp="2026-12-01T00:00:00Z"), pod("c", phase="Pending"))
+    with pytest.raises(KubeError, match="k3s: 1 of 3 pods of load-pods run: Pending is all that is told"):
+        await running(cast("KubeApi", told), PODS)
