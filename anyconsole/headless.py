@@ -81,7 +81,7 @@ def is_settled(store: FleetStore, now: float) -> bool:
     vantages = [v for v in fleet.vantages if not _is_out_of_reach(store, v.name)]
     if not all(_has_looked(store, glass) for glass in fleet.looking_glasses):
         return False
-    if not all(_is_out_of_reach(store, g.name) or _is_live(store, g.name) for g in fleet.generators):
+    if not all(_is_out_of_reach(store, g.link) or _is_live(store, g.link) for g in fleet.generators):
         return False
     if not all(_has_told(store, c) for c in fleet.clusters):
         return False

@@ -138,8 +138,8 @@ class Changes:
                 return await make_plan(self._store, self._hands.in_cluster, wanted, now)
         raise AnyconsoleError(f"there is no action {action!r}")
 
-    def action_of(self, plan: Plan, change: str = "") -> Action:
-        """The action of a plan, from now on, as this change in the journal. Drift is settled by drain steps."""
+    def action_of(self, plan: Plan, journal: ChangeJournal | None = None) -> Action:
+        """The action of a plan, from now on, as this change of the journal. Drift is settled by drain steps."""
         if plan.action in list(Way):
             from anyconsole.actions.stack.building import action_of  # noqa: PLC0415 - as above
 
@@ -150,7 +150,8 @@ class Changes:
                 plan,
                 self._hands,
                 self._loaded,
-                change=change,
+                change=journal.id if journal is not None else "",
+                note=journal.record if journal is not None else None,
                 self_tests=self._self_tests,
                 clock=self._clock,
             )
@@ -208,7 +209,7 @@ class Changes:
         )
         journal = await asyncio.to_thread(lambda: self._journal().open_change(run))
         run = msgspec.structs.replace(run, id=journal.id)
-        action = self.action_of(plan, run.id)
+        action = self.action_of(plan, journal)
         runner = Runner(run, action, self._hands, journal, self._changed, parallel=parallel, clock=self._clock)
         if isinstance(action, LoadTesting):
             self._load_tests[run.id] = action, journal

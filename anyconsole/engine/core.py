@@ -191,8 +191,15 @@ class FleetEngine:
         return clusters.hands(name)
 
     async def open_channel(self, host: str, program: str) -> Channel:
-        """Start one of the programs of load tests on a host. Raises AnyconsoleError."""
+        """Start one of the programs of load tests on a host, or in the pod that a generator is. Raises AnyconsoleError."""
+        if self._clusters is not None and self._clusters.generates(host):
+            return await self._clusters.open_channel(host, program)
         return await self._fleet.open_channel(host, program)
+
+    async def await_generators(self, names: Collection[str], deadline: float) -> None:
+        """Wait until the pods that generators are run. Raises AnyconsoleError."""
+        if names and self._clusters is not None:
+            await self._clusters.await_generators(names, deadline)
 
     def forward(self, host: str, address: str, port: int) -> AbstractAsyncContextManager[int]:
         """A port on 127.0.0.1 that leads to an address as `host` sees it. Raises AnyconsoleError."""

@@ -223,6 +223,9 @@ class Generator(msgspec.Struct, frozen=True, kw_only=True):
 
     `sources` are its addresses to ask from, of both families; none is "whatever the host chooses". 0 `processes` is "by its cores".
     A `dedicated` one does nothing else: kxdpgun may take its `interface`, which carries no service address.
+
+    One in a `cluster` is so many pods of a Job (`replicas`) that is made for each test, on nodes with the labels `node_selector`. Each is a
+    generator with a `max_qps` of its own, and gets a core for each of its `processes`. `image` "" is the stack's `python`.
     """
 
     name: str
@@ -236,6 +239,26 @@ class Generator(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[str, ...] = ()
     dedicated: bool = False
     interface: str = ""
+    cluster: str = ""
+    namespace: str = "anyconsole"
+    image: str = ""
+    replicas: int = 1
+    node_selector: dict[str, str] = {}
+
+    @property
+    def link(self) -> str:
+        """Whose connection leads to it: its cluster's, or its own."""
+        return self.cluster or self.name
+
+    @property
+    def members(self) -> tuple[Generator, ...]:
+        """The generators that it stands for: itself, or its pods, NAME-0 and so on."""
+        if not self.cluster:
+            return (self,)
+        return tuple(
+            msgspec.structs.replace(self, name=f"{self.name}-{i}", replicas=1, processes=self.processes or 1)
+            for i in range(self.replicas)
+        )
 
 
 class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -424,8 +447,9 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @property
     def hosts(self) -> tuple[Host, ...]:
-        """Every host with an SSH link: nodes that are in no cluster, vantage points, looking glasses and generators."""
-        return (*(n for n in self.nodes if not n.cluster), *self.vantages, *self.looking_glasses, *self.generators)
+        """Every host with an SSH link: what is in no cluster of nodes, vantage points, looking glasses and generators."""
+        bare = (n for n in self.nodes if not n.cluster)
+        return (*bare, *self.vantages, *self.looking_glasses, *(g for g in self.generators if not g.cluster))
 
     def node(self, name: str) -> NodeSpec:
         """The node called `name`. Raises KeyError."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import TypeVar
+from typing import Final, TypeVar
+
+import msgspec
 
 from anyconsole.model.inventory import (
     ClusterSpec,
@@ -20,6 +22,7 @@ from anyconsole.model.inventory import (
     Tenant,
     Vantage,
 )
+from anyconsole.profile import values
 from anyconsole.profile.report import Report, element, inside, nearest
 
 __all__ = ["Placed", "SessionNumbers", "check_rules", "jump_loop", "owner_of", "unique"]
@@ -74,15 +77,18 @@ def check_rules(
     glasses = [(where, host) for where, host in others if isinstance(host, LookingGlass)]
     generators = [(where, host) for where, host in others if isinstance(host, Generator)]
     on_ssh = [(where, node) for where, node in nodes if not node.cluster]
-    hosts: list[Placed[Host]] = [*on_ssh, *others]
-    unique([*nodes, *others, *clusters], "name", lambda one: one.name, report)
+    # Generators in clusters are no hosts.
+    on_hosts = [(where, generator) for where, generator in generators if not generator.cluster]
+    hosts: list[Placed[Host]] = [*on_ssh, *vantages, *glasses, *on_hosts]
+    pods = [(where, pod) for where, generator in generators if generator.cluster for pod in generator.members]
+    unique([*nodes, *others, *clusters, *pods], "name", lambda one: one.name, report)
     unique([*on_ssh, *vantages], "address", lambda host: host.address, report)
     for _, cluster in clusters:
         # Clusters may have nodes of the same names.
         own = [(where, node) for where, node in nodes if cluster.name and node.cluster == cluster.name]
         unique(own, "address", lambda node: node.address, report)
     # A generator may share its host with a vantage point, but two generators would only take each other's cores.
-    unique(generators, "address", lambda generator: generator.address, report)
+    unique(on_hosts, "address", lambda generator: generator.address, report)
     _check_looking_glasses(inventory, glasses, report)
     _check_generators(inventory, generators, report)
     _check_peers(interconnects, report)
@@ -156,6 +162,13 @@ def _check_looking_glasses(inventory: Inventory, glasses: list[Placed[LookingGla
 def _check_generators(inventory: Inventory, generators: list[Placed[Generator]], report: Report) -> None:
     """Queries never come from an address that is somebody's service."""
     for where, generator in generators:
+        if generator.cluster:
+            _check_pods(inventory, where, generator, report)
+            continue
+        for key in _OF_PODS:
+            if getattr(generator, key) != _DEFAULTS[key]:
+                problem = "is of a generator in a cluster: name its `cluster`"
+                report.add(inside(where, key), problem, getattr(generator, key))
         if generator.engine is LoadEngine.KXDPGUN and not generator.dedicated:
             problem = "takes a network interface away from the host: set dedicated = true and interface if it has nothing else to do"
             report.add(inside(where, "engine"), problem, generator.engine)
@@ -168,6 +181,32 @@ def _check_generators(inventory: Inventory, generators: list[Placed[Generator]],
                 report.add(
                     at, f'is in prefix {owner[1]} of tenant "{owner[0].name}": its answers would go to a node', source
                 )
+
+
+_OF_PODS: Final = ("namespace", "image", "replicas", "node_selector")
+_OF_HOSTS: Final = ("user", "jump", "sources", "dedicated", "interface")
+_DEFAULTS: Final = {field.name: field.default for field in msgspec.structs.fields(Generator)} | {"node_selector": {}}
+
+
+def _check_pods(inventory: Inventory, where: str, generator: Generator, report: Report) -> None:
+    """A generator in a cluster is pods of a Job: they have no login, no address beforehand, and no interface to give away."""
+    clusters = [cluster.name for cluster in inventory.clusters]
+    if generator.cluster not in clusters:
+        known = nearest(generator.cluster, clusters)
+        report.add(inside(where, "cluster"), f"there is no such cluster, {known}", generator.cluster)
+    if generator.address != generator.name:
+        report.add(inside(where, "address"), "a generator in a cluster has none: it is pods", generator.address)
+    for key in _OF_HOSTS:
+        if getattr(generator, key) != _DEFAULTS[key]:
+            problem = "a generator in a cluster is pods, which have no login, interface or addresses of their own"
+            report.add(inside(where, key), problem, getattr(generator, key))
+    if generator.engine is LoadEngine.KXDPGUN:
+        problem = "takes a network interface away from its host, which no pod may"
+        report.add(inside(where, "engine"), problem, generator.engine)
+    try:
+        values.job_name(generator.name)
+    except ValueError as error:
+        report.add(inside(where, "name"), str(error), generator.name)
 
 
 def owner_of(inventory: Inventory, address: str) -> tuple[Tenant, str] | None:

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 __all__ = [
     "Check", "answer_timeout", "as_number", "canonical_address", "cluster_service", "colour", "community", "context", "count",
-    "cpu", "dns_seconds", "duration", "end_point", "glass_kind", "hold", "host_name", "identity", "image", "interface", "kube_node",
-    "kube_object", "lag", "local_path", "login", "loss_ratio", "memory", "milliseconds", "namespace", "node_path", "non_empty", "number",
-    "or_empty", "plain_name", "prefix", "processes", "rate", "seconds", "session_name", "share", "title", "unicast_address", "url",
-    "width", "zone_name",
+    "cpu", "dns_seconds", "duration", "end_point", "glass_kind", "hold", "host_name", "identity", "image", "interface", "job_name",
+    "kube_node", "kube_object", "label_value", "lag", "local_path", "login", "loss_ratio", "memory", "milliseconds", "namespace",
+    "node_path", "non_empty", "number", "or_empty", "plain_name", "prefix", "processes", "rate", "replicas", "seconds",
+    "session_name", "share", "title", "unicast_address", "url", "width", "zone_name",
 ]  # fmt: skip
 
 Check = Callable[[Any], Any]
@@ -101,6 +101,14 @@ kube_node: Final = _matching(
     "expected the name of a Kubernetes node: lower-case letters, digits, - and . between them, at most 253 characters",
 )
 
+replicas: Final = _within(1, 100, "expected a whole number of pods from 1 to 100")
+label_value: Final = _matching(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?", "expected the value of a label, at most 63 characters"
+)
+job_name: Final = _matching(
+    r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?",
+    "expected the name of a Job, as it is in a cluster: lower-case letters, digits and -, at most 40 characters",
+)
 kube_object: Final = _matching(
     r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*",
     "expected the name of a Kubernetes object: lower-case letters, digits, - and . between them, at most 253 characters",

@@ -140,6 +140,9 @@ class LoadHosts:
                 return agent
         return _Program()
 
+    async def await_generators(self, names: Collection[str], deadline: float) -> None:
+        raise NotImplementedError
+
     def forward(self, host: str, address: str, port: int) -> AbstractAsyncContextManager[int]:
         raise NotImplementedError
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from anyconsole.model.facts import Exported, Link, LinkState
-from anyconsole.model.inventory import Generator, LoadSpec, LoadTarget, TargetClass
+from anyconsole.model.inventory import ClusterSpec, Generator, LoadSpec, LoadTarget, TargetClass
 from anyconsole.model.store import FleetStore
 from tests.fleet import NOW, healthy_store, inventory
 
@@ -28,15 +28,22 @@ def target(**fields: Any) -> LoadTarget:  # noqa: ANN401 - of any type
     return LoadTarget(**usual | fields)
 
 
-def store_with(*targets: LoadTarget, generators: tuple[str, ...] = ("gen1",)) -> FleetStore:
-    """A healthy fleet that has these targets, and generators that are connected."""
+def store_with(
+    *targets: LoadTarget,
+    generators: tuple[str, ...] = ("gen1",),
+    pods: tuple[Generator, ...] = (),
+    clusters: tuple[ClusterSpec, ...] = (),
+) -> FleetStore:
+    """A healthy fleet that has these targets, and generators, hosts and pods in clusters, that are connected."""
     fleet = msgspec.structs.replace(
         inventory(),
         load=LoadSpec(targets=targets or (target(),)),
-        generators=tuple(Generator(name=name, address=name) for name in generators),
+        generators=(*(Generator(name=name, address=name) for name in generators), *pods),
+        clusters=clusters,
     )
     store = healthy_store(fleet)
-    store.apply([Link(node=g, section="link", at=NOW, state=LinkState.LIVE, since=NOW) for g in generators])
+    links = (*generators, *(cluster.name for cluster in clusters))
+    store.apply([Link(node=name, section="link", at=NOW, state=LinkState.LIVE, since=NOW) for name in links])
     return store
 
 

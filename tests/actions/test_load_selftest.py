@@ -8,11 +8,13 @@ import signal
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 
+import msgspec
 import pytest
 
 from anyconsole.actions.load import selftest
 from anyconsole.actions.load.search import HEADROOM
 from anyconsole.actions.load.selftest import MOST_TRIALS, SelfTest, SelfTests, highest_of, limit_of, next_rate, together
+from anyconsole.actions.runner import Said
 from anyconsole.drivers.load.local_channel import LocalChannel
 from anyconsole.drivers.load.messages import Setup
 from anyconsole.errors import LoadError
@@ -50,6 +52,12 @@ class Hands:
         async with asyncio.timeout(5):
             for channel in self.opened.values():
                 await channel.process.wait()
+
+    async def execute(self, host: str, script: str, deadline: float) -> Said:  # noqa: ARG002
+        raise AssertionError(f"{host}: nothing is changed")
+
+    async def await_generators(self, names: Collection[str], deadline: float) -> None:  # noqa: ARG002
+        raise AssertionError(f"{names}: none of them is a pod")
 
     def forward(self, host: str, address: str, port: int) -> AbstractAsyncContextManager[int]:
         raise AssertionError(f"{host}: nothing is forwarded to {address}:{port}")
@@ -106,6 +114,21 @@ async def test_a_generator_that_can_do_all_it_may_limits_no_search_and_is_tested
             break
     assert found == {"gen1": SelfTest(highest_of(GENERATOR), 7.0)}
     assert HEADROOM * together(found, {"gen1": 1.0}) >= GENERATOR.max_qps
+
+
+async def test_a_pod_is_tested_each_time_for_it_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    tested: list[str] = []
+
+    async def all_of(_: object, setups: Mapping[str, Setup]) -> dict[str, float]:
+        tested.extend(setups)
+        return dict.fromkeys(setups, 1000.0)
+
+    monkeypatch.setattr(selftest, "_all_of", all_of)
+    (pod,) = msgspec.structs.replace(GENERATOR, cluster="k3s").members
+    tests, setups = SelfTests(), {"gen1": setup(), pod.name: setup()}
+    for _ in range(2):
+        await tests.of(Hands(), [GENERATOR, pod], setups)
+    assert tested == ["gen1", "gen1-0", "gen1-0"]
 
 
 async def test_a_generator_that_cannot_is_named_with_what_it_lost() -> None:

@@ -196,8 +196,8 @@ async def test_meanwhile_a_second_console_is_refused_and_what_is_cancelled_is_as
     cluster: VirtualCluster, tmp_path: Path
 ) -> None:
     async with console(cluster, tmp_path, hold=40) as first, console(cluster, tmp_path, hold=40) as second:
-        early = plan(second, Level.HARD, nodes=("hv2",), tenants=("nic",))
-        run_id = await start(first, plan(first, Level.HARD, nodes=("hv1",), tenants=("de",)))
+        early = await plan(second, Level.HARD, nodes=("hv2",), tenants=("nic",))
+        run_id = await start(first, await plan(first, Level.HARD, nodes=("hv1",), tenants=("de",)))
         try:
             await begun(cluster, first, run_id)
             assert levels(cluster, "node-1", tenant="de") == {"absent"}
@@ -205,7 +205,7 @@ async def test_meanwhile_a_second_console_is_refused_and_what_is_cancelled_is_as
             assert refused.outcome is Outcome.CONFLICT, refused.words
             assert "unconfirmed change there" in refused.words
             with pytest.raises(AnyconsoleError, match="k3s: another change"):
-                await start(first, plan(first, Level.HARD, nodes=("hv2",), tenants=("nic",)))
+                await start(first, await plan(first, Level.HARD, nodes=("hv2",), tenants=("nic",)))
             # The serial is as planned, but it is a note of ours and proves nothing.
             async with asyncio.timeout(10):
                 while not (proof := first.changes.runner(run_id).run.steps[0].proofs[1]).required:

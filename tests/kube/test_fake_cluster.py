@@ -159,6 +159,22 @@ def test_a_job_that_fails_too_often_is_given_up(cluster: FakeCluster) -> None:
     assert len(pods(cluster, "failing")) == 2
 
 
+def test_a_job_of_several_pods_has_them_at_once_and_loses_all_with_one(cluster: FakeCluster) -> None:
+    died: list[str] = []
+
+    async def die(_: JobRun) -> int:
+        while not died:
+            await asyncio.sleep(0.01)
+        return 1 if died.pop(0) == "first" else await asyncio.sleep(60, 0)
+
+    cluster.scripts.jobs.add("dns", "together-*", die)
+    cluster.create(job("together", parallelism=3, completions=3, backoffLimit=0))
+    wait_for(lambda: len([p for p in pods(cluster, "together") if p["status"]["phase"] == "Running"]) == 3)
+    died += ["first", "other", "other"]
+    wait_for(lambda: ended(cluster, "together") == ["Failed"])
+    wait_for(lambda: [p["status"]["phase"] for p in pods(cluster, "together")] == ["Failed"])
+
+
 def test_a_lost_node_takes_the_readiness_of_its_pods_along(cluster: FakeCluster) -> None:
     def unready() -> set[str]:
         return {pod["spec"]["nodeName"] for pod in pods(cluster, "everywhere") if not status_of(pod)["ready"]}

@@ -324,3 +324,44 @@ def test_the_engine_gets_clusters_as_they_are() -> None:
     fleet = load_profile(str(EXAMPLE))
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(fleet), type=Inventory) == fleet
     assert msgspec.json.decode(msgspec.json.encode(fleet), type=Inventory) == fleet
+
+
+PODS = """\
+[[generator]]
+name = "pods"
+cluster = "k3s"
+replicas = 3
+max_qps = 1000
+node_selector = { "example.net/load" = "yes" }
+"""
+
+
+def test_a_generator_in_a_cluster_is_as_many_generators_as_it_has_pods_and_no_host() -> None:
+    fleet = parse_profile(HYBRID + PODS, Path("hybrid.toml"))
+    (pods,) = fleet.generators
+    assert [(g.name, g.link, g.max_qps, g.processes) for g in pods.members] == [
+        (f"pods-{i}", "k3s", 1000, 1) for i in range(3)
+    ]
+    assert (pods.namespace, pods.node_selector) == ("anyconsole", {"example.net/load": "yes"})
+    assert "pods" not in [host.name for host in fleet.hosts], "nobody connects to it over SSH"
+    assert parse_profile(print_profile(fleet), Path("hybrid.toml")).generators == fleet.generators
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (('cluster = "k3s"', 'cluster = "k3"'), '.cluster = "k3": there is no such cluster, did you mean "k3s"?'),
+        (('name = "pods"', 'name = "Pods"'), '.name = "Pods": expected the name of a Job'),
+        (("replicas = 3", "replicas = 0"), ".replicas = 0: expected a whole number of pods from 1 to 100"),
+        (("replicas = 3", 'user = "root"'), '.user = "root": a generator in a cluster is pods'),
+        (("replicas = 3", 'sources = ["198.18.0.1"]'), ".sources = [\"198.18.0.1\"]: a generator in a cluster is pods"),
+        (("replicas = 3", 'address = "host"'), '.address = "host": a generator in a cluster has none: it is pods'),
+        (("replicas = 3", 'engine = "kxdpgun"'), '.engine = "kxdpgun": takes a network interface away from its host'),
+        (('cluster = "k3s"', ""), '.replicas = 3: is of a generator in a cluster: name its `cluster`'),
+        (("[[generator]]", '[[vantage]]\nname = "pods-1"\n[[generator]]'), '.name = "pods-1": vantage[0] "pods-1" has the same name'),
+    ],
+)  # fmt: skip
+def test_what_a_generator_in_a_cluster_cant_be_is_refused(change: tuple[str, str], problem: str) -> None:
+    with pytest.raises(ProfileError) as caught:
+        parse_profile(HYBRID + PODS.replace(*change), Path("hybrid.toml"))
+    assert problem in str(caught.value)

@@ -18,7 +18,7 @@ from anyconsole.actions.load.request import (
     address_of,
     asked_of,
     cap_of,
-    generators_of,
+    entries_of,
     seconds_of,
     targets_of,
 )  # fmt: skip
@@ -202,15 +202,18 @@ def _pending(store: FleetStore, request: LoadRequest, target: LoadTarget, now: f
 
 
 def _generators(store: FleetStore, request: LoadRequest, target: LoadTarget, now: float) -> GuardVerdict:  # noqa: ARG001
-    wanted = generators_of(store, request)
+    wanted = entries_of(store, request)
     absent = []
     for generator in wanted:
-        link = store.link(generator.name)
+        link = store.link(generator.link)
         if link is None or link.state is not LinkState.LIVE:
-            absent.append(generator.name)
+            where = f" (its cluster {generator.cluster})" if generator.cluster else ""
+            absent.append(f"{generator.name}{where}")
     if absent:
         return _refused("generators", f"{', '.join(absent)} can't be reached")
-    return _ok("generators", f"{len(wanted)} connected")
+    hosts = [g for g in wanted if not g.cluster]
+    pods = [f"{g.replicas} pods to be made in {g.cluster}" for g in wanted if g.cluster]
+    return _ok("generators", ", ".join((*([f"{len(hosts)} connected"] if hosts else []), *pods)))
 
 
 def _production(store: FleetStore, request: LoadRequest, target: LoadTarget, now: float) -> GuardVerdict:

@@ -6,6 +6,7 @@ ends by itself three seconds after the console does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from enum import StrEnum
 
@@ -14,6 +15,7 @@ import msgspec
 from anyconsole.actions.load.engines import ENGINES
 from anyconsole.actions.load.search import MOST_CONFIRMS
 from anyconsole.actions.plan import Plan, Step
+from anyconsole.drivers.kube.generator_job import GeneratorJob, generator_job
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model.facts import LinkState
 from anyconsole.model.inventory import Family, Generator, LoadEngine, LoadTarget, TargetClass, family_of
@@ -29,8 +31,10 @@ __all__ = [
     "asked_seconds",
     "cap_of",
     "engine_of",
+    "entries_of",
     "flows_of",
     "generators_of",
+    "jobs_of",
     "make_plan",
     "port_of",
     "request_of",
@@ -41,6 +45,9 @@ __all__ = [
 
 SILENCE = 3
 """Seconds after which a generator that hears nothing from its console falls silent (loadtest.md, 6.1)."""
+
+JOB_SHARE, JOB_SECONDS = 2.0, 600
+"""The Job of generators is ended by Kubernetes after so many times the seconds of queries, and so many seconds: none takes as long."""
 
 SEARCH_SECONDS = 180
 """Longest a search may take before its confirmation; a usual one takes 45."""
@@ -127,7 +134,12 @@ def targets_of(store: FleetStore, request: LoadRequest) -> list[LoadTarget]:
 
 
 def generators_of(store: FleetStore, request: LoadRequest) -> list[Generator]:
-    """The generators that are meant. Raises AnyconsoleError if there is none."""
+    """The generators that are meant, those in clusters pod by pod. Raises AnyconsoleError if there is none."""
+    return [member for entry in entries_of(store, request) for member in entry.members]
+
+
+def entries_of(store: FleetStore, request: LoadRequest) -> list[Generator]:
+    """The generators that are meant, as they are in the profile. Raises AnyconsoleError if there is none."""
     known = {g.name: g for g in store.inventory.generators}
     if unknown := [name for name in request.generators if name not in known]:
         raise AnyconsoleError(f"{', '.join(unknown)}: no [[generator]] of the profile is called so")
@@ -206,7 +218,7 @@ def make_plan(store: FleetStore, request: LoadRequest, now: float) -> Plan:
     if request.rounds:
         turns = list(_turns(targets, request))
     request = msgspec.structs.replace(request, targets=tuple(t.name for t in targets), nodes=(), tenants=())
-    missing = [f"{g.name} is {_state(store, g)}" for g in generators_of(store, request) if _state(store, g)]
+    missing = [f"{g.name} is {_state(store, g)}" for g in entries_of(store, request) if _state(store, g)]
     if request.force and len(targets) > 1:
         raise AnyconsoleError("one production target at a time")
     return Plan(
@@ -218,7 +230,7 @@ def make_plan(store: FleetStore, request: LoadRequest, now: float) -> Plan:
         ticket=request.ticket,
         request=msgspec.to_builtins(request),
         type_to_confirm=_word_to_type(store, targets),
-        steps=tuple(_step(store, request, target, turn) for target, turn in turns),
+        steps=tuple(_step(store, request, target, turn, now) for target, turn in turns),
         in_order=bool(request.rounds),
         missing=tuple(missing),
     )
@@ -287,7 +299,7 @@ def _check_engine(store: FleetStore, request: LoadRequest) -> None:
 
 
 def _state(store: FleetStore, generator: Generator) -> str:
-    link = store.link(generator.name)
+    link = store.link(generator.link)
     return (
         ""
         if link is not None and link.state is LinkState.LIVE
@@ -312,14 +324,28 @@ def _word_to_type(store: FleetStore, targets: list[LoadTarget]) -> str:
     return store.inventory.name if len(targets) > 1 else ""
 
 
-def _step(store: FleetStore, request: LoadRequest, target: LoadTarget, turn: int) -> Step:
+def jobs_of(store: FleetStore, request: LoadRequest, target: LoadTarget, planned_at: float) -> list[GeneratorJob]:
+    """The Jobs of the generators in clusters. Raises AnyconsoleError."""
+    seconds = math.ceil(JOB_SHARE * seconds_of(store, request, target)) + JOB_SECONDS
+    test = f"{request.operator} {target.name} {planned_at:.3f}"
+    return [
+        generator_job(store.inventory, entry, tested=target.node, seconds=seconds, test=test)
+        for entry in entries_of(store, request)
+        if entry.cluster
+    ]
+
+
+def _step(store: FleetStore, request: LoadRequest, target: LoadTarget, turn: int, planned_at: float) -> Step:
     address = address_of(target, request.family)
     generators = generators_of(store, request)
+    jobs = jobs_of(store, request, target, planned_at)
+    makes = [f"{job.generator.cluster}: make generators\n{job.begin}" for job in jobs]
+    deletes = [f"{job.generator.cluster}: at the end, however it ends\n{job.end}" for job in jobs]
     return Step(
         host=target.node,
         part=target.name,
         title=f"{_purpose_words(request)}, {target.tenant} at {address} {_place(target, request)}{_in_turn(request, turn)}",
-        apply="\n".join(_commands(store, generators, address, target, request)),
+        apply="\n".join((*makes, *_commands(store, generators, address, target, request), *deletes)),
         confirm="",
         revert="",
         hold=SILENCE,

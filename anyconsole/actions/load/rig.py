@@ -27,6 +27,7 @@ from anyconsole.actions.load.request import (
     port_of,
     seconds_of,
 )
+from anyconsole.actions.runner import Said
 from anyconsole.drivers.load.bundle import bootstrap
 from anyconsole.drivers.load.generator import Channel, Generator, Generators, Watch
 from anyconsole.drivers.load.messages import Hello, MessageError, Setup
@@ -62,8 +63,14 @@ class LoadHands(Protocol):
     async def look(self, hosts: Collection[str], deadline: float) -> set[str]:
         """Look at hosts afresh; returns those that were seen. What was seen is in the store."""
 
+    async def execute(self, host: str, script: str, deadline: float) -> Said:
+        """Run a script of a host, or of a cluster's API. Raises AnyconsoleError: then it may or may not have run."""
+
     async def open_channel(self, host: str, program: str) -> Channel:
-        """Start one of the programs of `drivers.load` on a host. Raises AnyconsoleError."""
+        """Start one of the programs of `drivers.load` on a host, or in the pod that a generator is. Raises AnyconsoleError."""
+
+    async def await_generators(self, names: Collection[str], deadline: float) -> None:
+        """Wait until the pods that generators are run. Raises AnyconsoleError, saying what keeps them."""
 
     def forward(self, host: str, address: str, port: int) -> AbstractAsyncContextManager[int]:
         """A port on 127.0.0.1 that leads to an address as `host` sees it. Raises AnyconsoleError."""

@@ -77,13 +77,16 @@ class SelfTests:
     ) -> dict[str, SelfTest]:
         """What each of the generators can do, set up as it will be; those that aren't known yet are tested, in parallel.
 
+        Pods are tested each time: who is called so now may be another one, on another node.
+
         Raises:
             AnyconsoleError: One can't be tested, or can't even do an eighth of its `max_qps`.
         """
         own = {g.name: _own(setups[g.name], highest_of(g)) for g in generators}
         # Two at once would only find out what half a host can do.
         async with self._turn:
-            unknown = {name: setup for name, setup in own.items() if (name, setup) not in self._known}
+            pods = {g.name for g in generators if g.cluster}
+            unknown = {name: one for name, one in own.items() if name in pods or (name, one) not in self._known}
             for name, limit in (await _all_of(hands, unknown)).items():
                 self._known[name, own[name]] = SelfTest(limit, self._clock())
         return {name: self._known[name, setup] for name, setup in own.items()}

@@ -21,6 +21,7 @@ from anyconsole.actions.load.engines import ENGINES
 from anyconsole.actions.load.files import RunFile, new_id
 from anyconsole.actions.load.goal import course_of, goal_of
 from anyconsole.actions.load.header import header_of
+from anyconsole.actions.load.jobs import Note, jobs_made
 from anyconsole.actions.load.limit import Limit
 from anyconsole.actions.load.live import Live
 from anyconsole.actions.load.record import LimitCause, Result
@@ -32,6 +33,7 @@ from anyconsole.actions.load.request import (
     engine_of,
     flows_of,
     generators_of,
+    jobs_of,
     zone_of,
 )  # fmt: skip
 from anyconsole.actions.load.rig import (
@@ -89,7 +91,10 @@ class TargetTest:
         change: str,
         clock: Callable[[], float],
         self_tests: SelfTests,
+        note: Note,
     ) -> None:
+        """`note` writes to the journal what is done besides the steps of the plan."""
+        self._note = note
         self._store, self._plan, self._request, self._target, self._hands = store, plan, request, target, hands
         self._change, self._on_view, self._say, self._clock = change, on_view, say, clock
         self._self_tests = self_tests
@@ -172,8 +177,13 @@ class TargetTest:
     async def _carry_out(self, folder: Path) -> str:
         async with AsyncExitStack() as stack:
             self._show(words="takes node and generators for itself")
-            hosts = (self._target.node, *(g.name for g in generators_of(self._store, self._request)))
+            # Pods are held by their Job.
+            hosts = (self._target.node, *(g.name for g in generators_of(self._store, self._request) if not g.cluster))
             self._holds = await stack.enter_async_context(held(self._hands, hosts))
+            jobs = jobs_of(self._store, self._request, self._target, self._plan.made_at)
+            await stack.enter_async_context(
+                jobs_made(self._hands, jobs, self._note, lambda words: self._show(words=words))
+            )
             watching = await stack.enter_async_context(
                 watched(self._hands, self._store, self._target.node, self._server.sampled)
             )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import msgspec
 
 from anyconsole.actions.guards import GuardVerdict, Outcome
 from anyconsole.actions.load import guards as load_guards
 from anyconsole.actions.load.files import runs_folder
+from anyconsole.actions.load.jobs import Note
 from anyconsole.actions.load.request import asked_of, request_of, targets_of
 from anyconsole.actions.load.rig import LoadHands
 from anyconsole.actions.load.selftest import SelfTests
@@ -18,7 +20,7 @@ from anyconsole.actions.load.target_test import TargetTest
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.actions.run import Proof
 from anyconsole.actions.runner import Gate, Standing
-from anyconsole.errors import AnyconsoleError
+from anyconsole.errors import AnyconsoleError, JournalError
 from anyconsole.model.load_view import LoadView
 from anyconsole.model.store import FleetStore
 
@@ -38,8 +40,10 @@ class LoadTesting:
         change: str = "",
         clock: Callable[[], float] = time.time,
         self_tests: SelfTests | None = None,
+        note: Note | None = None,
     ) -> None:
-        """`self_tests` are those of the session; without them each generator is tested anew."""
+        """`self_tests` are those of the session; without them each generator is tested anew. `note` writes to the change's journal."""
+        self._note = note or _no_journal
         self._store = store
         self._plan = plan
         self._change = change
@@ -112,8 +116,13 @@ class LoadTesting:
             change=self._change,
             clock=self._clock,
             self_tests=self._self_tests,
+            note=self._note,
         )
         try:
             return await self._test.carry_out(await asyncio.to_thread(runs_folder, self._store.inventory))
         finally:
             self._test = None
+
+
+def _no_journal(kind: str, **_: Any) -> None:  # noqa: ANN401 - as in Note
+    raise JournalError(f"this load test has no journal: {kind} can't be written to it")

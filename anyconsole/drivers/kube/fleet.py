@@ -19,8 +19,11 @@ from anyconsole.drivers.kube.access import Object
 from anyconsole.drivers.kube.calico import node_path, node_status_name
 from anyconsole.drivers.kube.errors import KubeError
 from anyconsole.drivers.kube.execute import carry_out
+from anyconsole.drivers.kube.generator_job import CONTAINER
+from anyconsole.drivers.kube.generator_pods import running, until_running
 from anyconsole.drivers.kube.hands import ClusterHands
 from anyconsole.drivers.kube.link import ClusterLink
+from anyconsole.drivers.kube.load_channel import PodChannel
 from anyconsole.drivers.kube.terminal import logs
 from anyconsole.drivers.kube.workloads import Emit
 from anyconsole.drivers.prometheus import OpenTunnel
@@ -43,10 +46,20 @@ class KubeFleet:
     def __init__(self, inventory: Inventory, emit: Emit, open_tunnel: OpenTunnel) -> None:
         self._links = {spec.name: ClusterLink(inventory, spec, emit, open_tunnel) for spec in inventory.clusters}
         self._nodes = {node.name: node for node in inventory.nodes if node.cluster}
+        self._pods = {
+            pod.name: (generator, number)
+            for generator in inventory.generators
+            if generator.cluster
+            for number, pod in enumerate(generator.members)
+        }
 
     def knows(self, name: str) -> bool:
         """True for a cluster, and for a node in one."""
         return name in self._links or name in self._nodes
+
+    def generates(self, name: str) -> bool:
+        """True for a load generator that is a pod."""
+        return name in self._pods
 
     async def run(self) -> None:
         """Watch all clusters until cancelled."""
@@ -98,6 +111,24 @@ class KubeFleet:
         """What set-up and teardown ask and do in a cluster. Raises KubeError while it isn't connected."""
         link = self._link(name)
         return ClusterHands(link.api, link.calico)
+
+    async def await_generators(self, names: Collection[str], deadline: float) -> None:
+        """Wait until the pods of load generators run. Raises KubeError, saying which doesn't and why."""
+        generators = {generator.name: generator for generator, _ in (self._pods[name] for name in names)}
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for generator in generators.values():
+                    api = self._link(generator.cluster).api
+                    tasks.create_task(until_running(api, generator, deadline), name=f"pods of {generator.name}")
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def open_channel(self, name: str, program: str) -> PodChannel:
+        """Start one of the programs of load tests in the pod of a generator. Raises KubeError."""
+        generator, number = self._pods[name]
+        api = self._link(generator.cluster).api
+        pods = await running(api, generator)
+        return await PodChannel.open(api, generator.namespace, pods[number], CONTAINER, program)
 
     async def raw(self, name: str, section: str) -> str:
         """An object as YAML. Of a cluster: "pod/NAMESPACE/NAME" or "api"; of a node in one: "host" or "calico". Raises KubeError."""

@@ -16,6 +16,7 @@ import termios
 import tty
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from enum import IntEnum
 from typing import Final
 
 import aiohttp
@@ -29,14 +30,39 @@ from anyconsole.drivers.ssh.execute import Completed
 from anyconsole.drivers.ssh.fault import Fault, plain
 from anyconsole.model.pods import Permission
 
-__all__ = ["attach", "execute", "logs"]
+__all__ = [
+    "CLOSE_STDIN",
+    "PIECE",
+    "Stream",
+    "attach",
+    "can_end_input",
+    "exec_socket",
+    "execute",
+    "exit_status",
+    "frames",
+    "logs",
+]
 
 MAX_OUTPUT: Final = 1 << 20
 _PROTOCOLS: Final = ("v5.channel.k8s.io", "v4.channel.k8s.io")
-_STDIN, _STDOUT, _STDERR, _OUTCOME, _RESIZE = range(5)
-_CLOSE_STDIN: Final = b"\xff\x00"
-_PIECE: Final = 32768
+CLOSE_STDIN: Final = b"\xff\x00"
+"""Ends the command's input, where `can_end_input`."""
+
+PIECE: Final = 32768
+"""Bytes that are sent at once at most."""
+
 _HEARTBEAT: Final = 20.0
+
+
+class Stream(IntEnum):
+    """The channels of an exec: the first byte of each message."""
+
+    STDIN = 0
+    STDOUT = 1
+    STDERR = 2
+    OUTCOME = 3
+    """How the command ended, as a Status object."""
+    RESIZE = 4
 
 
 async def execute(
@@ -62,22 +88,22 @@ async def execute(
     Raises:
         KubeError: It could not be started, or how it ended isn't known (`maybe_done`).
     """
-    outputs = {_STDOUT: bytearray(), _STDERR: bytearray()}
+    outputs: dict[int, bytearray] = {Stream.STDOUT: bytearray(), Stream.STDERR: bytearray()}
     truncated = False
     unknown = f"{api.name}: {namespace}/{pod}: {plain(argv[0] if argv else '', 80)}"
     query: dict[str, Value] = {"stdout": True, "stderr": True, "stdin": stdin is not None, "command": argv}
     try:
-        async with asyncio.timeout(deadline), _exec(api, namespace, pod, container, query) as socket:
-            if stdin is not None and socket.protocol != _PROTOCOLS[0]:
+        async with asyncio.timeout(deadline), exec_socket(api, namespace, pod, container, query) as socket:
+            if stdin is not None and not can_end_input(socket):
                 raise KubeError(f"{api.name}: this server can't end a command's input (before Kubernetes 1.30)")
             feeding = asyncio.create_task(_feed(socket, stdin)) if stdin is not None else None
             try:
-                async for channel, data in _frames(socket):
-                    if channel == _OUTCOME:
+                async for channel, data in frames(socket):
+                    if channel == Stream.OUTCOME:
                         return Completed(
-                            exit_status=_exit_status(api, data),
-                            stdout=bytes(outputs[_STDOUT]),
-                            stderr=bytes(outputs[_STDERR]),
+                            exit_status=exit_status(api, data),
+                            stdout=bytes(outputs[Stream.STDOUT]),
+                            stderr=bytes(outputs[Stream.STDERR]),
                             truncated=truncated,
                         )
                     if (output := outputs.get(channel)) is not None:
@@ -102,14 +128,14 @@ async def attach(
         KubeError: It could not be started, or the connection ended first.
     """
     query: dict[str, Value] = {"stdin": True, "stdout": True, "tty": True, "command": argv}
-    async with _exec(api, namespace, pod, container, query, heartbeat=_HEARTBEAT) as socket:
+    async with exec_socket(api, namespace, pod, container, query, heartbeat=_HEARTBEAT) as socket:
         with _raw(stdin_fd):
             talking = asyncio.create_task(_talk(socket, stdin_fd, stdout_fd))
             try:
-                async for channel, data in _frames(socket):
-                    if channel == _OUTCOME:
-                        return _exit_status(api, data)
-                    if channel in {_STDOUT, _STDERR}:
+                async for channel, data in frames(socket):
+                    if channel == Stream.OUTCOME:
+                        return exit_status(api, data)
+                    if channel in {Stream.STDOUT, Stream.STDERR}:
                         # Our terminal may be slower than the pod; the loop isn't to wait for it.
                         await asyncio.to_thread(_write, stdout_fd, data)
             finally:
@@ -156,7 +182,7 @@ def _path(namespace: str, pod: str) -> str:
 
 
 @asynccontextmanager
-async def _exec(
+async def exec_socket(
     api: KubeApi,
     namespace: str,
     pod: str,
@@ -164,6 +190,11 @@ async def _exec(
     query: dict[str, Value],
     heartbeat: float | None = None,
 ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    """The socket of a command that was started in a container, closed with the context. `query` says what is run, with which streams.
+
+    Raises:
+        KubeError: It could not be started.
+    """
     if container:
         query["container"] = container
     opening = api.socket(f"{_path(namespace, pod)}/exec", query, _PROTOCOLS, heartbeat=heartbeat)
@@ -221,7 +252,12 @@ def _why_not(pod: Object, container: str) -> str:
     return ""
 
 
-async def _frames(socket: aiohttp.ClientWebSocketResponse) -> AsyncIterator[tuple[int, bytes]]:
+def can_end_input(socket: aiohttp.ClientWebSocketResponse) -> bool:
+    """Whether the server can end a command's input without ending the connection (Kubernetes 1.30 and later)."""
+    return socket.protocol == _PROTOCOLS[0]
+
+
+async def frames(socket: aiohttp.ClientWebSocketResponse) -> AsyncIterator[tuple[int, bytes]]:
     """(channel, data) until the connection ends."""
     async for message in socket:
         data = message.data.encode() if message.type is aiohttp.WSMsgType.TEXT else message.data
@@ -229,8 +265,8 @@ async def _frames(socket: aiohttp.ClientWebSocketResponse) -> AsyncIterator[tupl
             yield data[0], data[1:]
 
 
-def _exit_status(api: KubeApi, data: bytes) -> int:
-    """What channel 3 says.
+def exit_status(api: KubeApi, data: bytes) -> int:
+    """What `Stream.OUTCOME` says.
 
     Raises:
         KubeError: The command was never started.
@@ -254,10 +290,10 @@ def _exit_status(api: KubeApi, data: bytes) -> int:
 
 async def _feed(socket: aiohttp.ClientWebSocketResponse, data: bytes) -> None:
     with contextlib.suppress(aiohttp.ClientError, ConnectionError):
-        for start in range(0, len(data), _PIECE):
-            await socket.send_bytes(bytes((_STDIN,)) + data[start : start + _PIECE])
-        if socket.protocol == _PROTOCOLS[0]:
-            await socket.send_bytes(_CLOSE_STDIN)
+        for start in range(0, len(data), PIECE):
+            await socket.send_bytes(bytes((Stream.STDIN,)) + data[start : start + PIECE])
+        if can_end_input(socket):
+            await socket.send_bytes(CLOSE_STDIN)
 
 
 async def _talk(socket: aiohttp.ClientWebSocketResponse, stdin_fd: int, stdout_fd: int) -> None:
@@ -279,7 +315,7 @@ async def _talk(socket: aiohttp.ClientWebSocketResponse, stdin_fd: int, stdout_f
             resized.clear()
             if (size := _size(stdout_fd)) is not None:
                 told = msgspec.json.encode({"Width": size[0], "Height": size[1]})
-                await socket.send_bytes(bytes((_RESIZE,)) + told)
+                await socket.send_bytes(bytes((Stream.RESIZE,)) + told)
 
     sizing = asyncio.create_task(resize())
     try:
@@ -288,11 +324,11 @@ async def _talk(socket: aiohttp.ClientWebSocketResponse, stdin_fd: int, stdout_f
                 ready.clear()
                 loop.add_reader(stdin_fd, typed)
                 await ready.wait()
-                if not (data := os.read(stdin_fd, _PIECE)):
+                if not (data := os.read(stdin_fd, PIECE)):
                     break
-                await socket.send_bytes(bytes((_STDIN,)) + data)
-            if socket.protocol == _PROTOCOLS[0]:
-                await socket.send_bytes(_CLOSE_STDIN)
+                await socket.send_bytes(bytes((Stream.STDIN,)) + data)
+            if can_end_input(socket):
+                await socket.send_bytes(CLOSE_STDIN)
             await sizing
     finally:
         loop.remove_reader(stdin_fd)

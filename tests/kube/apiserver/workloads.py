@@ -146,29 +146,37 @@ def stateful_set(api: Api, workload: Object) -> float | None:
 
 
 def job(api: Api, workload: Object) -> float | None:
-    """One pod, and another after each failure until the limit; then it is Complete or Failed."""
+    """As many pods at once as it says, and others after failures until the limit; then it is Complete or Failed."""
     if any(c["status"] == "True" for c in items(workload, "status", "conditions")):
         return _expire(api, workload)
     pods = _owned(api, "pods", workload)
     phases = [dig(pod, "status", "phase") for pod in pods]
     succeeded, failed = phases.count("Succeeded"), phases.count("Failed")
     active = len(pods) - succeeded - failed
+    wanted = dig(workload, "spec", "completions") or 1
+    missing = min(dig(workload, "spec", "parallelism") or 1, wanted - succeeded) - active
     limit = dig(workload, "spec", "backoffLimit")
     deadline = dig(workload, "spec", "activeDeadlineSeconds")
     begun = dig(workload, "status", "startTime") or now()
     left = None if deadline is None else deadline - (dt.datetime.now(dt.UTC) - moment_of(begun)).total_seconds()
     ended: list[tuple[str, bool, str, str]] = []
-    if succeeded >= (dig(workload, "spec", "completions") or 1):
+    if succeeded >= wanted:
         ended = [("Complete", True, "CompletionsReached", "")]
     elif failed > limit:
         ended = [("Failed", True, "BackoffLimitExceeded", "Job has reached the specified backoff limit")]
+        for pod in pods:
+            if dig(pod, "status", "phase") not in {"Succeeded", "Failed"}:
+                api.delete(Place(api.catalogue.named("pods"), namespace_of(pod), name_of(pod)), Delete())
+        active = 0
     elif left is not None and left <= 0:
         ended = [("Failed", True, "DeadlineExceeded", "Job was active longer than specified deadline")]
         for pod in pods:
             api.delete(Place(api.catalogue.named("pods"), namespace_of(pod), name_of(pod)), Delete())
         active = 0
-    elif not active and not dig(workload, "spec", "suspend"):
-        active = 0 if _create_pod(api, workload, f"{name_of(workload)}-{name_suffix()}") else 1
+    elif not dig(workload, "spec", "suspend"):
+        for _ in range(missing):
+            if not _create_pod(api, workload, f"{name_of(workload)}-{name_suffix()}"):
+                active += 1
     status: Object = {"startTime": begun, "active": active, "succeeded": succeeded, "failed": failed}
     status = {key: value for key, value in status.items() if value}
     if ended and ended[0][0] == "Complete":
