@@ -37,6 +37,9 @@ _ARMED = 12 * 3600.0
 
 _GATE_WORDS_EVERY = 5.0
 
+_OPEN_TOLD = 3
+"""Changes that were left open which are told of, the newest; the others are counted."""
+
 
 def run_plan(inventory: Inventory, args: argparse.Namespace, action: str, request: msgspec.Struct) -> int:
     """Plan what `action` is asked for and, unless `--plan` is said, carry it out; returns the exit code.
@@ -91,12 +94,14 @@ async def _tell_open(engine: FleetEngine) -> None:
     except JournalError as error:
         print(f"what was left open is not known: {error}", file=sys.stderr)
         return
-    for change in left_open:
+    for change in left_open[:_OPEN_TOLD]:
         print(
             f"open change from {time_of_day(change.opened_at)} UTC, {change.id}: {clean(change.title)}\n"
             f"  {clean(await engine.changes.found(change), 400)}\n  `journal show {change.id[-4:]}` tells all of it; a console closes it",
             file=sys.stderr,
         )
+    if len(left_open) > _OPEN_TOLD:
+        print(f"{len(left_open) - _OPEN_TOLD} more: `journal show --open` lists them", file=sys.stderr)
 
 
 def _refusal(guards: Sequence[GuardVerdict], overrides: dict[str, str]) -> Outcome:
