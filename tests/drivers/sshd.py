@@ -32,7 +32,10 @@ def children_of(pid: int) -> list[int]:
     todo = [pid]
     while todo:
         for task in Path(f"/proc/{todo.pop()}/task").glob("*/children"):
-            children = [int(c) for c in task.read_text().split()]
+            try:
+                children = [int(c) for c in task.read_text().split()]
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has ended meanwhile
             found += children
             todo += children
     return found

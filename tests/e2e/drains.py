@@ -82,6 +82,7 @@ def records(state: Path) -> list[_Line]:
 
 def plan_on_screen(terminal: Terminal, key: str, node: str, *, reason: str, ticket: str = "") -> None:
     """Arm the console, open the plan of `node`, the first in the fleet, with D or U, and fill in all that it asks for, up to Apply."""
+    terminal.wait_for(rf"NODE .*\n.*\b{node}\b", 15)  # what a test before broke goes first, until it is well again
     terminal.send(f":arm 15m{ENTER}")
     terminal.wait_for("ARMED", 5)
     settle(terminal)  # until the line is closed: what comes sooner is typed into it

@@ -578,7 +578,7 @@ class Run:
         """Send what is due. True if there is more than could be sent at once."""
         sender, clock, zero = self._sender, time.perf_counter, self._zero
         due = self._schedule.due(now) - self._done
-        keep = max(_FLOW_BATCH, int(self._schedule.rate * BACKLOG))
+        keep = max(1, int(self._schedule.rate * BACKLOG))
         if due > keep:
             self._skip(due - keep)
             due = keep
