@@ -40,9 +40,6 @@ def _check_instance(inventory: Inventory, where: str, target: LoadTarget, report
         report.add(inside(where, "tenant"), f"there is no such tenant, {known}", target.tenant)
     if node is not None and tenant is not None and all(i.tenant != tenant.name for i in node.instances):
         report.add(inside(where, "tenant"), f'node "{node.name}" has no name server for it', target.tenant)
-    if node is not None and node.cluster:
-        problem = f'is in cluster "{node.cluster}": load tests watch the name server over SSH, and there is none to it'
-        report.add(inside(where, "node"), problem, target.node)
     if tenant is not None and target.zone and target.zone.lower() not in [z.lower() for z in tenant.zones]:
         report.add(
             inside(where, "zone"), f"is none of the tenant's zones, {nearest(target.zone, tenant.zones)}", target.zone

@@ -9,9 +9,9 @@ import msgspec
 from anyconsole.model.facts import Exported, Link, LinkState
 from anyconsole.model.inventory import ClusterSpec, Generator, LoadSpec, LoadTarget, TargetClass
 from anyconsole.model.store import FleetStore
-from tests.fleet import NOW, healthy_store, inventory
+from tests.fleet import NOW, healthy_hybrid, healthy_store, hybrid, inventory
 
-__all__ = ["drained_store", "store_with", "target"]
+__all__ = ["drained_store", "hybrid_store", "store_with", "target"]
 
 
 def target(**fields: Any) -> LoadTarget:  # noqa: ANN401 - of any type
@@ -56,4 +56,18 @@ def drained_store(*targets: LoadTarget) -> FleetStore:
                 export = store.export("fra1", speaker.name, session.name, prefix)
                 if export is not None:
                     store.apply([msgspec.structs.replace(export, exported=Exported.ABSENT)])
+    return store
+
+
+def hybrid_store(*targets: LoadTarget, clusters: tuple[ClusterSpec, ...] = ()) -> FleetStore:
+    """A healthy fleet with a cluster, whose target is `de` on hv1 there unless others are given, and a generator that is connected."""
+    fleet = hybrid()
+    fleet = msgspec.structs.replace(
+        fleet,
+        load=LoadSpec(targets=targets or (target(name="de-hv1", node="hv1"),)),
+        generators=(Generator(name="gen1", address="gen1"),),
+        clusters=clusters or fleet.clusters,
+    )
+    store = healthy_hybrid(fleet)
+    store.apply([Link(node="gen1", section="link", at=NOW, state=LinkState.LIVE, since=NOW)])
     return store

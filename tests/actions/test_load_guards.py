@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
-from anyconsole.actions.guards import GuardVerdict
+from anyconsole.actions.guards import GuardVerdict, Outcome
 from anyconsole.actions.judge import judge
 from anyconsole.actions.load.guards import Baseline, baseline_of, strangers, trip
 from anyconsole.actions.load.request import LoadRequest, Purpose, make_plan, request_of
@@ -16,7 +16,7 @@ from anyconsole.errors import AnyconsoleError
 from anyconsole.model.facts import Beat, Exported, Gone, LinkState, SessionState
 from anyconsole.model.inventory import LoadTarget, TargetClass
 from anyconsole.model.store import FleetStore
-from tests.actions.load_targets import drained_store, store_with, target
+from tests.actions.load_targets import drained_store, hybrid_store, store_with, target
 from tests.fleet import NOW, healthy_store, hybrid
 
 
@@ -105,6 +105,89 @@ def test_speakers_of_a_cluster_are_said_not_to_be_asked() -> None:
     store.inventory = msgspec.structs.replace(store.inventory, generators=generators)
     guard = next(g for g in judge(store, make_plan(store, asked, NOW), NOW) if g.name == "announced")
     assert f"the speakers of {cluster} are asked for the profile's prefixes alone" in guard.numbers
+
+
+def in_cluster(store: FleetStore) -> dict[str, GuardVerdict]:
+    return judged(store, queries="/queries")
+
+
+def test_a_target_in_a_cluster_is_judged_by_what_its_cluster_tells() -> None:
+    guards = in_cluster(hybrid_store())
+    assert "de on hv1 is announced on " in guards["in service"].numbers
+    assert "answers 9 q/s now" in guards["in service"].numbers, "as its Prometheus says"
+    assert guards["neighbours"].outcome is Outcome.ASK
+    assert {name for name, guard in guards.items() if guard.refuses} == {"announced", "in service"}
+    store = hybrid_store()
+    for fact in list(store):
+        if fact.kind == "export" and fact.node == "hv1":
+            store.apply([msgspec.structs.replace(fact, exported=Exported.ABSENT)])
+    guards = in_cluster(store)
+    assert "de on hv1 is announced nowhere" in guards["in service"].numbers
+    assert {name for name, guard in guards.items() if guard.refuses} == {"announced"}
+
+
+def test_whether_a_cluster_announces_the_address_of_its_target_is_not_known_and_wants_a_reason() -> None:
+    guard = in_cluster(hybrid_store())["announced"]
+    assert guard.refuses
+    assert guard.overridable
+    assert "not known: calico on hv1 is asked for the profile's prefixes alone; calico on hv2 is" in guard.numbers
+
+
+@pytest.mark.parametrize(
+    ("key", "fields", "name"),
+    [
+        (("instance", "hv1", "de"), {"is_ready": False}, "evidence"),
+        (("instance", "hv1", "de"), {"running": False}, "evidence"),
+        (("routing", "k3s"), {"lock": "bob's"}, "pending"),
+        (("speaker", "hv1", "calico"), {"pending": "bob's"}, "pending"),
+    ],
+)
+def test_a_pod_that_is_not_well_or_a_cluster_that_is_being_changed_refuses_it(
+    key: tuple[str, ...], fields: dict[str, object], name: str
+) -> None:
+    store = hybrid_store()
+    change(store, key, **fields)
+    guard = in_cluster(store)[name]
+    assert guard.refuses
+    assert not guard.overridable
+
+
+def test_a_cluster_that_tells_nothing_any_more_refuses_it() -> None:
+    store = hybrid_store()
+    plan = make_plan(store, LoadRequest(operator="ops", queries="/queries"), NOW)
+    guards = {guard.name: guard for guard in judge(store, plan, NOW + 600)}
+    assert guards["evidence"].refuses
+    assert "whether de on hv1 is announced on " in guards["in service"].numbers
+    assert guards["in service"].refuses
+    assert guards["announced"].refuses
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"is_ready": False, "detail": "observer: no answer"}, "de on hv1 is not ready: observer: no answer"),
+        ({"running": False}, "de on hv1 does not run any more"),
+        ({"uptime": 2.0}, "de on hv1 was restarted, or its pod replaced"),
+    ],
+)
+def test_a_pod_that_suffers_stops_the_test(fields: dict[str, object], why: str) -> None:
+    store = hybrid_store()
+    (lab,) = store.inventory.load.targets
+    before = baseline_of(store, lab, NOW)
+    assert trip(store, lab, before, NOW) == ""
+    change(store, ("instance", "hv1", "de"), **fields)
+    assert trip(store, lab, before, NOW) == why
+
+
+def test_a_target_in_a_cluster_wants_a_file_of_queries_and_its_plan_shows_the_lock() -> None:
+    store = hybrid_store()
+    with pytest.raises(AnyconsoleError, match=r"de-hv1: no zone can be transferred .* give --queries FILE"):
+        make_plan(store, LoadRequest(operator="ops"), NOW)
+    (step,) = make_plan(store, LoadRequest(operator="ops", queries="/queries"), NOW).steps
+    assert step.apply.startswith("k3s: hold hv1\nCREATE /apis/coordination.k8s.io/v1/namespaces/anyconsole/leases\n")
+    assert "leaseDurationSeconds: 1200\n" in step.apply
+    assert "leases/load-test.hv1 if-exists" in step.apply
+    assert not any("what its name server counts" in words for words in step.proof)
 
 
 def test_what_is_not_known_to_be_withdrawn_counts_as_announced() -> None:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from anyconsole.actions.load import selftest
+from anyconsole.actions.load.rig import Finder
 from anyconsole.actions.load.search import HEADROOM
 from anyconsole.actions.load.selftest import MOST_TRIALS, SelfTest, SelfTests, highest_of, limit_of, next_rate, together
 from anyconsole.actions.runner import Said
@@ -58,6 +59,9 @@ class Hands:
 
     async def await_generators(self, names: Collection[str], deadline: float) -> None:  # noqa: ARG002
         raise AssertionError(f"{names}: none of them is a pod")
+
+    def in_cluster(self, name: str) -> Finder:
+        raise AssertionError(f"{name}: nothing is asked of a cluster")
 
     def forward(self, host: str, address: str, port: int) -> AbstractAsyncContextManager[int]:
         raise AssertionError(f"{host}: nothing is forwarded to {address}:{port}")

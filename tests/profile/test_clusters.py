@@ -256,11 +256,6 @@ IN_A_NODE = {
         '  control = "/srv/{tenant}/nsd.ctl"\n', "",
         'node[0] "fra1".name_server[0].control: is missing',
     ),
-    "load test of a pod": (
-        "[profile]",
-        f'[[load.target]]\n{TARGET}[profile]',
-        'load.target[0] "t1".node = "hv1": is in cluster "k3s": load tests watch the name server over SSH, and there is none to it',
-    ),
 }  # fmt: skip
 
 
@@ -270,6 +265,13 @@ def test_what_a_node_in_a_cluster_cannot_have_is_refused_once_with_the_reason(
 ) -> None:
     (problem,) = _problems(_hybrid((old, new)))
     assert expected in problem
+
+
+def test_a_name_server_in_a_cluster_can_be_a_target_of_load_tests_unless_its_address_is_announced() -> None:
+    assert [t.node for t in _fleet(("[profile]", f"[[load.target]]\n{TARGET}[profile]")).load.targets] == ["hv1"]
+    announced = TARGET.replace("198.18.1.1", "192.0.2.53")
+    (problem,) = _problems(_hybrid(("[profile]", f"[[load.target]]\n{announced}[profile]")))
+    assert "is in the announced prefix 192.0.2.0/24" in problem
 
 
 IN_A_CLUSTER = {

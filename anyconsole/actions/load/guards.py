@@ -41,6 +41,9 @@ SERVFAIL_LIMIT = 0.01
 IDLE_LIMIT = 0.05
 """Share of CPU time that a node shared with other tenants keeps idle."""
 
+RESTARTED = 1.0
+"""Seconds by which a name server's start has to have moved to be another one."""
+
 TAKEN_LIMIT = 0.2
 """Share of a node's CPU time from which on a test has a part in it that nothing is left."""
 
@@ -99,6 +102,8 @@ def _announced(store: FleetStore, request: LoadRequest, target: LoadTarget, now:
         if cell.prefix in prefixes and cell.exported is not Exported.ABSENT
     ]
     sent, unknown, oldest = _covered(store, address, now)
+    if not prefixes:  # of a prefix of the profile its cluster tells
+        unknown += _unasked(store, target)
     if senders or sent:
         told = [*senders, *(words for words in sent if not senders)]
         more = " ..." if len(told) > 3 else ""
@@ -136,6 +141,17 @@ def _covered(store: FleetStore, address: str, now: float) -> tuple[list[str], li
                 unknown.append(f"{where}: {fact.unknown}")
             oldest = max(oldest, store.age(fact, now) if fact is not None else 0.0)
     return sent, unknown, oldest
+
+
+def _unasked(store: FleetStore, target: LoadTarget) -> list[str]:
+    """Speakers of the target's cluster: they may announce its services and pods, and are asked for the profile's prefixes alone."""
+    cluster = store.inventory.node(target.node).cluster
+    return [
+        f"{speaker.name} on {node.name} is asked for the profile's prefixes alone"
+        for node in store.inventory.nodes
+        if cluster and node.cluster == cluster
+        for speaker in node.speakers
+    ]
 
 
 def _sent(store: FleetStore, target: LoadTarget, now: float) -> tuple[list[str], list[str]]:
@@ -190,6 +206,8 @@ def _evidence(store: FleetStore, request: LoadRequest, target: LoadTarget, now: 
         return _refused("evidence", f"{target.tenant} on {target.node} can't be seen")
     if not status.running:
         return _refused("evidence", f"{target.tenant} on {target.node} isn't running")
+    if status.is_ready is False:
+        return _refused("evidence", f"{target.tenant} on {target.node} isn't ready")
     return _ok("evidence", f"{target.node} was seen {store.age(status, now):.0f} s ago")
 
 
@@ -198,6 +216,8 @@ def _pending(store: FleetStore, request: LoadRequest, target: LoadTarget, now: f
         status = store.speaker(target.node, speaker.name)
         if status is not None and status.pending:
             return _refused("pending", f"somebody's change of {target.node} is unconfirmed: {status.pending}")
+    if (cluster := store.inventory.node(target.node).cluster) and (routing := store.routing(cluster)) and routing.lock:
+        return _refused("pending", f"somebody's change in {cluster} is unconfirmed: {routing.lock}")
     return _ok("pending", f"nobody's change of {target.node} is pending")
 
 
@@ -260,6 +280,8 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     exports: dict[tuple[str, str, str], str]
     answering: frozenset[str] = frozenset()
     """Tenants beside it that answered."""
+    started_at: float | None = None
+    """When its name server was started, if it is in a cluster; None if that isn't known."""
 
 
 def baseline_of(store: FleetStore, target: LoadTarget, now: float) -> Baseline:
@@ -272,7 +294,14 @@ def baseline_of(store: FleetStore, target: LoadTarget, now: float) -> Baseline:
             sessions[speaker.name, session.name] = str(status.state) if status is not None else "unknown"
     exports = {(c.speaker, c.session, c.prefix): str(c.exported) for c in verdicts.announcements(store, spec, now)}
     answering = frozenset(t for t in _others(store, target) if _answers(store, target, t, now))
-    return Baseline(sessions=sessions, exports=exports, answering=answering)
+    return Baseline(sessions=sessions, exports=exports, answering=answering, started_at=_started_at(store, target))
+
+
+def _started_at(store: FleetStore, target: LoadTarget) -> float | None:
+    status = store.instance(target.node, target.tenant)
+    if not store.inventory.node(target.node).cluster or status is None or status.uptime is None:
+        return None
+    return status.at - status.uptime
 
 
 def moves(target: LoadTarget, before: Baseline, after: Baseline) -> Iterator[str]:
@@ -341,6 +370,13 @@ def _trips(
     if unseen := _unseen(store, target, now):
         yield f"{unseen} can't be seen any more, so nothing of this can be watched"
         return
+    status = store.instance(target.node, target.tenant)
+    if status is not None and (not status.running or status.is_ready is False):
+        why = f": {status.detail}" if status.detail else ""
+        yield f"{target.tenant} on {target.node} {'is not ready' if status.running else 'does not run any more'}{why}"
+    started_at = _started_at(store, target)
+    if started_at is not None and before.started_at is not None and abs(started_at - before.started_at) > RESTARTED:
+        yield f"{target.tenant} on {target.node} was restarted, or its pod replaced"
     yield from moves(target, before, baseline_of(store, target, now))
     for tenant in sorted(before.answering):
         if _answers(store, target, tenant, now) is False:

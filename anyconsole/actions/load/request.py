@@ -16,6 +16,7 @@ from anyconsole.actions.load.engines import ENGINES
 from anyconsole.actions.load.search import MOST_CONFIRMS
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.drivers.kube.generator_job import GeneratorJob, generator_job
+from anyconsole.drivers.kube.node_lock import NodeLock, node_lock
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model.facts import LinkState
 from anyconsole.model.inventory import Family, Generator, LoadEngine, LoadTarget, TargetClass, family_of
@@ -35,6 +36,7 @@ __all__ = [
     "flows_of",
     "generators_of",
     "jobs_of",
+    "lock_of",
     "make_plan",
     "port_of",
     "request_of",
@@ -214,6 +216,11 @@ def make_plan(store: FleetStore, request: LoadRequest, now: float) -> Plan:
     _check(request)
     _check_engine(store, request)
     targets = targets_of(store, request)
+    virtual = [t.name for t in targets if store.inventory.node(t.node).cluster]
+    if virtual and not request.queries:
+        raise AnyconsoleError(
+            f"{', '.join(virtual)}: no zone can be transferred from a name server in a cluster: give --queries FILE"
+        )
     turns = [(target, 0) for target in targets]
     if request.rounds:
         turns = list(_turns(targets, request))
@@ -326,13 +333,30 @@ def _word_to_type(store: FleetStore, targets: list[LoadTarget]) -> str:
 
 def jobs_of(store: FleetStore, request: LoadRequest, target: LoadTarget, planned_at: float) -> list[GeneratorJob]:
     """The Jobs of the generators in clusters. Raises AnyconsoleError."""
-    seconds = math.ceil(JOB_SHARE * seconds_of(store, request, target)) + JOB_SECONDS
-    test = f"{request.operator} {target.name} {planned_at:.3f}"
+    seconds, test = _longest(store, request, target), _test(request, target, planned_at)
     return [
         generator_job(store.inventory, entry, tested=target.node, seconds=seconds, test=test)
         for entry in entries_of(store, request)
         if entry.cluster
     ]
+
+
+def lock_of(store: FleetStore, request: LoadRequest, target: LoadTarget, planned_at: float) -> NodeLock | None:
+    """The lock of a target's node that is in a cluster; None for a node that is held over SSH. Raises AnyconsoleError."""
+    node = store.inventory.node(target.node)
+    if not node.cluster:
+        return None
+    return node_lock(node, seconds=_longest(store, request, target), test=_test(request, target, planned_at))
+
+
+def _longest(store: FleetStore, request: LoadRequest, target: LoadTarget) -> int:
+    """Seconds after which no test goes on, and what is left of one in a cluster has ended."""
+    return math.ceil(JOB_SHARE * seconds_of(store, request, target)) + JOB_SECONDS
+
+
+def _test(request: LoadRequest, target: LoadTarget, planned_at: float) -> str:
+    """Names the test in a cluster: no two at any time are called the same."""
+    return f"{request.operator} {target.name} {planned_at:.3f}"
 
 
 def _step(store: FleetStore, request: LoadRequest, target: LoadTarget, turn: int, planned_at: float) -> Step:
@@ -341,6 +365,9 @@ def _step(store: FleetStore, request: LoadRequest, target: LoadTarget, turn: int
     jobs = jobs_of(store, request, target, planned_at)
     makes = [f"{job.generator.cluster}: make generators\n{job.begin}" for job in jobs]
     deletes = [f"{job.generator.cluster}: at the end, however it ends\n{job.end}" for job in jobs]
+    if lock := lock_of(store, request, target, planned_at):
+        makes.insert(0, f"{lock.cluster}: hold {target.node}\n{lock.begin}")
+        deletes.append(f"{lock.cluster}: give {target.node} back, however it ends\n{lock.end}")
     return Step(
         host=target.node,
         part=target.name,

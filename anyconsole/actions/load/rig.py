@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
@@ -42,7 +42,18 @@ from anyconsole.model.inventory import LoadEngine, LoadTarget, family_of
 from anyconsole.model.load import Order, Phase, Transport, Trial
 from anyconsole.model.store import FleetStore
 
-__all__ = ["Hold", "LoadHands", "generators", "held", "prove", "queries_of", "setups_of", "shares_of", "watched"]
+__all__ = [
+    "Finder",
+    "Hold",
+    "LoadHands",
+    "generators",
+    "held",
+    "prove",
+    "queries_of",
+    "setups_of",
+    "shares_of",
+    "watched",
+]
 
 PROOFS: Final = 200
 PROOF_SECONDS: Final = 4.0
@@ -55,6 +66,13 @@ LOCK_DEADLINE: Final = 10.0
 HOLD_BEAT: Final = 5.0
 
 _log = logging.getLogger(__name__)
+
+
+class Finder(Protocol):
+    """What load tests ask of a cluster."""
+
+    async def find(self, paths: Iterable[str]) -> list[dict[str, Any] | None]:
+        """Objects as they are, None for what isn't there. Raises AnyconsoleError."""
 
 
 class LoadHands(Protocol):
@@ -71,6 +89,9 @@ class LoadHands(Protocol):
 
     async def await_generators(self, names: Collection[str], deadline: float) -> None:
         """Wait until the pods that generators are run. Raises AnyconsoleError, saying what keeps them."""
+
+    def in_cluster(self, name: str) -> Finder:
+        """What can be asked of a cluster. Raises AnyconsoleError."""
 
     def forward(self, host: str, address: str, port: int) -> AbstractAsyncContextManager[int]:
         """A port on 127.0.0.1 that leads to an address as `host` sees it. Raises AnyconsoleError."""

@@ -24,6 +24,7 @@ from anyconsole.actions.load.header import header_of
 from anyconsole.actions.load.jobs import Note, jobs_made
 from anyconsole.actions.load.limit import Limit
 from anyconsole.actions.load.live import Live
+from anyconsole.actions.load.node_locks import node_locked
 from anyconsole.actions.load.record import LimitCause, Result
 from anyconsole.actions.load.recording import Recording
 from anyconsole.actions.load.request import (
@@ -34,6 +35,7 @@ from anyconsole.actions.load.request import (
     flows_of,
     generators_of,
     jobs_of,
+    lock_of,
     zone_of,
 )  # fmt: skip
 from anyconsole.actions.load.rig import (
@@ -101,7 +103,9 @@ class TargetTest:
         self._generators: Generators | None = None
         self._course: Course | None = None
         self._goal = goal_of(store, request, target)
-        self._server = Server(store, target, self._goal.loss, self._goal.p99_guard, request.protocol, self._look)
+        self._is_virtual = bool(store.inventory.node(target.node).cluster)
+        look = None if self._is_virtual else self._look  # name servers in clusters tell no counters
+        self._server = Server(store, target, self._goal.loss, self._goal.p99_guard, request.protocol, look)
         self._tripped = ""
         self._is_adjusting = self._is_ending = False
         self._trial: asyncio.Task[Trial] | None = None
@@ -177,17 +181,21 @@ class TargetTest:
     async def _carry_out(self, folder: Path) -> str:
         async with AsyncExitStack() as stack:
             self._show(words="takes node and generators for itself")
-            # Pods are held by their Job.
-            hosts = (self._target.node, *(g.name for g in generators_of(self._store, self._request) if not g.cluster))
+            # Pods are held by their Job, a node in a cluster by a Lease.
+            own = () if self._is_virtual else (self._target.node,)
+            hosts = (*own, *(g.name for g in generators_of(self._store, self._request) if not g.cluster))
             self._holds = await stack.enter_async_context(held(self._hands, hosts))
+            lock = lock_of(self._store, self._request, self._target, self._plan.made_at)
+            await stack.enter_async_context(node_locked(self._hands, lock, self._note, self._clock))
             jobs = jobs_of(self._store, self._request, self._target, self._plan.made_at)
             await stack.enter_async_context(
                 jobs_made(self._hands, jobs, self._note, lambda words: self._show(words=words))
             )
-            watching = await stack.enter_async_context(
-                watched(self._hands, self._store, self._target.node, self._server.sampled)
-            )
-            await self._server.watch(watching)
+            if not self._is_virtual:
+                watching = await stack.enter_async_context(
+                    watched(self._hands, self._store, self._target.node, self._server.sampled)
+                )
+                await self._server.watch(watching)
             self._show(words="collects queries")
             queries = await queries_of(
                 self._hands, self._store, self._request, self._target, zone_of(self._store, self._target)

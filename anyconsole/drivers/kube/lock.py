@@ -1,4 +1,4 @@
-"""The lock of a cluster: a Lease that whoever has an unconfirmed change there holds, and the account that its dead-man needs."""
+"""Locks that are Leases: that of a cluster, held by whoever has an unconfirmed change there, and those of nodes under load, as found."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import msgspec
 
 from anyconsole.drivers.kube.calico import MANAGED_BY, OWNER
 from anyconsole.drivers.kube.errors import KubeError
+from anyconsole.drivers.kube.node_lock import NAMESPACE
 from anyconsole.drivers.kube.values import LINE, NAME, Json, moment, part, text
 
-__all__ = ["LEASE_PATH", "NAMESPACE", "Lock", "lease", "read_lock"]
+__all__ = ["LEASE_PATH", "NAMESPACE", "Lock", "found_node_lock", "lease", "read_lock"]
 
-NAMESPACE: Final = "anyconsole"
 LEASE_PATH: Final = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/unconfirmed-change"
 
 _ACCOUNT_PATH: Final = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/dead-man"
@@ -25,7 +25,7 @@ _TOLERANCE: Final = 30.0
 
 
 class Lock(msgspec.Struct, frozen=True, kw_only=True):
-    """How the lock was found. `holder` and `uid` are "" where nobody holds it, `has_account` None if that isn't known."""
+    """How the lock was found. `holder` and `uid` are "" where nobody holds it, `has_account` None if that isn't known or doesn't matter."""
 
     has_account: bool | None = None
     holder: str = ""
@@ -64,6 +64,20 @@ async def _found(api: _Reader, path: str) -> Json | None:
         if error.status not in (403, 404):
             raise
         return {} if error.status == 404 else None
+
+
+def found_node_lock(held: Json) -> Lock:
+    """The lock of a node under load that a Lease is. One that doesn't say when it expires never does."""
+    spec, metadata = part(held, "spec"), part(held, "metadata")
+    since, seconds = moment(metadata, "creationTimestamp"), spec.get("leaseDurationSeconds")
+    expires_at = math.inf
+    if since is not None and type(seconds) is int and seconds > 0:
+        expires_at = since + seconds + _TOLERANCE
+    return Lock(
+        holder=text(spec, "holderIdentity", LINE) or "somebody",
+        uid=text(metadata, "uid", NAME),
+        expires_at=expires_at,
+    )
 
 
 def lease(holder: str) -> Json:

@@ -33,7 +33,7 @@ CHANGED: Final = {
 
 _EVERYWHERE: Final = {("", "namespaces"): _VERBS, ("", "nodes"): ("patch",)}
 _OURS: Final = {("batch", "jobs"): ("create", "delete"), ("coordination.k8s.io", "leases"): ("create", "delete")}
-"""In our own namespace: the dead-man and the lock of a drain."""
+"""In our own namespace: the dead-man of a drain, generators, and the locks of drains and load tests."""
 
 
 def reading(spec: ClusterSpec, calico: CalicoApi | None) -> Iterator[Permission]:

@@ -1,0 +1,208 @@
+"""A load test of a name server in a cluster: its node is held by a Lease there, nobody asks for SSH, and its record can be compared."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from anyconsole.actions.journal import journal_of
+from anyconsole.actions.load.capabilities import capabilities
+from anyconsole.actions.load.compare import compare
+from anyconsole.actions.load.files import read_run, run_paths, runs_folder
+from anyconsole.actions.load.node_locks import node_locked
+from anyconsole.actions.load.request import LoadRequest, Purpose, lock_of
+from anyconsole.actions.plan import Plan
+from anyconsole.actions.run import Outcome, Run
+from anyconsole.actions.runner import Said
+from anyconsole.drivers.kube import script
+from anyconsole.drivers.kube.hands import ClusterHands
+from anyconsole.drivers.kube.lock import found_node_lock
+from anyconsole.drivers.load.channel import Channel
+from anyconsole.engine.changes import Changes
+from anyconsole.engine.core import FleetEngine
+from anyconsole.errors import LoadError
+from anyconsole.model.inventory import ClusterSpec
+from tests.actions.load_hands import NSID, LoadHosts
+from tests.actions.load_targets import hybrid_store, target
+from tests.drivers.kube.stack import fleet
+from tests.fleet import NOW, hybrid
+from tests.kube.virtual import VirtualCluster
+
+LEASE = ("leases", "anyconsole", "load-test.hv1")
+
+
+class Hands(LoadHosts):
+    """Generator and bare node on paper, and the engine for the cluster."""
+
+    def __init__(self, engine: FleetEngine) -> None:
+        super().__init__()
+        self.engine = engine
+        self.opened: list[tuple[str, str]] = []
+
+    async def open_channel(self, host: str, program: str) -> Channel:
+        self.opened.append((host, program))
+        if program == "lock":  # a test begins
+            self.agents.clear()
+            self.provers.clear()
+        return await super().open_channel(host, program)
+
+    async def execute(self, host: str, script: str, deadline: float) -> Said:
+        return await self.engine.execute(host, script, deadline)
+
+    def in_cluster(self, name: str) -> ClusterHands:
+        return self.engine.in_cluster(name)
+
+
+class Bench:
+    """The engine's changes, a cluster, and a target on each side."""
+
+    def __init__(self, cluster: VirtualCluster, queries: Path) -> None:
+        self.cluster, self._queries = cluster, str(queries)
+        spec: ClusterSpec = msgspec.structs.replace(
+            hybrid().clusters[0], kubeconfig=str(cluster.kubeconfig_for("operator"))
+        )
+        self.targets = (
+            target(name="de-hv1", node="hv1", addresses=("198.18.1.9",), identity=(NSID,)),
+            target(addresses=("198.18.1.1",), identity=(NSID,)),
+        )
+        self.store = hybrid_store(*self.targets, clusters=(spec,))
+        self.engine = FleetEngine(self.store.inventory)
+        self.hands = Hands(self.engine)
+        self.changes = Changes(self.store, self.hands, lambda _: "", lambda: None, lambda: NOW)
+        self.changes.arm(600)
+        self.run_id = ""
+
+    def asked(self, *targets: str, **fields: Any) -> LoadRequest:  # noqa: ANN401 - of the request
+        usual: dict[str, Any] = {"purpose": Purpose.FIXED, "rate": 200, "seconds": 3, "reason": "does it pay"}
+        return LoadRequest(targets=targets, queries=self._queries, **usual | fields)
+
+    async def run(self, plan: Plan) -> Run:
+        self.run_id = await self.changes.start(
+            plan, {"in service": "paper", "announced": "paper"}, {"neighbours": "looked at"}
+        )
+        async with asyncio.timeout(20):
+            return await self.changes.wait(self.run_id)
+
+    async def plan(self, *targets: str, **fields: Any) -> Plan:  # noqa: ANN401
+        return await self.changes.plan("loadtest", msgspec.json.encode(self.asked(*targets, **fields)))
+
+    async def lease(self) -> dict[str, Any] | None:
+        return await asyncio.to_thread(self.cluster.get, *LEASE)
+
+    def held(self) -> list[object]:
+        """What became of the lock, as the journal has it."""
+        records = journal_of(self.store.inventory).change(self.run_id).records
+        return [r.fields["event"] for r in records if r.kind == "hold"]
+
+    async def taken_by(self, who: str) -> None:
+        """Somebody else's test of hv1 begins."""
+        lock = lock_of(self.store, self.asked(operator=who), self.targets[0], NOW)
+        assert lock is not None
+        await self.engine.execute("k3s", lock.begin, 5)
+
+    async def given_back(self) -> None:
+        await self.engine.execute("k3s", f"DELETE {PATH} if-exists\n", 5)
+
+
+PATH = "/apis/coordination.k8s.io/v1/namespaces/anyconsole/leases/load-test.hv1"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[VirtualCluster]:
+    with VirtualCluster() as made:
+        made.make_roles(fleet())
+        for role in ("anyconsole-reader", "anyconsole-operator"):
+            made.bind("operator", role)
+        yield made
+
+
+@pytest.fixture
+async def bench(cluster: VirtualCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    queries = tmp_path / "queries"
+    queries.write_text("a.de.example A\nb.de.example A\n")
+    made = Bench(cluster, queries)
+    assert made.engine._clusters is not None
+    link = made.engine._clusters._links["k3s"]
+    watching = asyncio.create_task(link.run())
+    async with asyncio.timeout(10):
+        while link._api is None:
+            await asyncio.sleep(0.01)
+    yield made
+    await made.given_back()
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+
+
+async def test_virtual_against_bare_is_tested_in_turns_and_compared(bench: Bench) -> None:
+    plan = await bench.plan("de-hv1", "de-fra1", rounds=1, pair="7f3a")
+    seen: list[dict[str, Any] | None] = []
+    open_channel = bench.hands.open_channel
+
+    async def looking(host: str, program: str) -> Channel:
+        if program == "agent":
+            seen.append(await bench.lease())
+        return await open_channel(host, program)
+
+    bench.hands.open_channel = looking  # type: ignore[method-assign]
+    run = await bench.run(plan)
+    assert run.outcome is Outcome.DONE, run
+    (call,) = script.parse(plan.steps[0].apply.partition("\n")[2].partition("gen1$")[0])
+    assert call.body is not None
+    assert seen[0] is not None
+    assert seen[0]["spec"] == call.body["spec"], "the plan shows it exactly"
+    assert seen[-1] is None, "the bare node is held over SSH"
+    assert await bench.lease() is None
+    assert bench.held() == ["taking", "given back"]
+    assert not [program for host, program in bench.hands.opened if host == "hv1"], "there is no SSH to it"
+    by_kind = {r.conditions.target.kind: r for r in map(read_run, run_paths(runs_folder(bench.store.inventory)))}
+    compared = compare([by_kind["virtual"]], [by_kind["bare"]])
+    assert not compared.refused
+    assert (compared.a.kind, compared.b.kind) == ("virtual", "bare")
+    portability = next(c for c in capabilities(compared) if c.name == "Portability")
+    assert (portability.a, portability.b) == ("wherever the orchestrator runs", "tied to its operating system")
+
+
+async def test_a_node_that_somebody_else_tests_is_left_alone(bench: Bench) -> None:
+    await bench.taken_by("bob")
+    run = await bench.run(await bench.plan("de-hv1"))
+    assert run.outcome is Outcome.FAILED
+    assert "hv1: somebody else runs a load test there: bob de-hv1 " in run.steps[0].words
+    assert not bench.hands.agents
+    assert await bench.lease() is not None, "it isn't ours to delete"
+    assert bench.held() == ["taking", "not given back"]
+
+
+async def test_a_lock_that_a_dead_console_left_is_taken_over_once_it_has_expired(bench: Bench) -> None:
+    await bench.taken_by("bob")
+    lock = lock_of(bench.store, bench.asked(operator="ops"), bench.targets[0], NOW)
+    assert lock is not None
+    noted: list[object] = []
+
+    def note(kind: str, **fields: Any) -> None:  # noqa: ANN401 - as in Note
+        noted.append((kind, fields["event"]))
+
+    with pytest.raises(LoadError, match=r"bob de-hv1 .* expires in "):
+        async with node_locked(bench.hands, lock, note, lambda: time.time() + lock.seconds):
+            pass
+    noted.clear()
+    async with node_locked(bench.hands, lock, note, lambda: time.time() + lock.seconds + 31):
+        lease = await bench.lease()
+        assert lease is not None
+        assert lease["spec"]["holderIdentity"].startswith("ops ")
+    assert await bench.lease() is None
+    assert noted == [("hold", event) for event in ("taking", "freeing", "taking", "given back")]
+
+
+@pytest.mark.parametrize("seconds", [None, 0, -1, "60", True, 1e9])
+def test_a_lock_that_does_not_say_when_it_expires_never_does(seconds: object) -> None:
+    held = {"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}, "spec": {"leaseDurationSeconds": seconds}}
+    assert found_node_lock(held).expires_at == math.inf
+    assert found_node_lock({**held, "spec": {"leaseDurationSeconds": 200_000}}).expires_at < math.inf
