@@ -55,7 +55,9 @@ class Sshd:
         lines = [
             f"Port {self.port}", "ListenAddress 127.0.0.1", f"HostKey {self.key}", "PidFile none", "UsePAM no", "LogLevel VERBOSE",
             f"AuthorizedKeysFile {authorized}", "PasswordAuthentication no", "KbdInteractiveAuthentication no", "StrictModes no",
-            "PermitRootLogin prohibit-password", "PermitUserRC no", "AllowTcpForwarding yes", *extra,
+            "PermitRootLogin prohibit-password", "PermitUserRC no", "AllowTcpForwarding yes",
+            "SetEnv SHLVL=1",  # Debian's bash reads ~/.bashrc in the first shell of a session: whatever is in there is not under test
+            *extra,
         ]  # fmt: skip
         self.config.write_text("\n".join(lines) + "\n")
         self.process: subprocess.Popen[bytes] | None = None
