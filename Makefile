@@ -15,7 +15,7 @@ lab: debian $(VENV)/run ## install what is missing, build the lab network and op
 	$(BIN)/anyconsole --profile lab
 
 test: debian $(VENV)/dev ## install what is missing and run all the tests
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not measures"
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not measures"
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m measures
 
 test-cluster: $(VENV)/dev ## run the tests of Kubernetes against the cluster that ANYCONSOLE_TEST_KUBECONFIG names (CONTRIBUTING.md)

@@ -17,18 +17,6 @@ def _interruptible() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-_LONG_FILES = (
-    "test_drain_faults.py", "test_drain_gobgp.py", "test_drain.py", "test_drift.py", "test_virtual.py", "test_guards.py",
-    "test_load_stops.py", "test_load.py",
-)  # fmt: skip
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take minutes go first: what is left at the end is short, and no worker has to wait for another's long one."""
-    places = {name: place for place, name in enumerate(_LONG_FILES)}
-    items.sort(key=lambda item: places.get(item.path.name, len(places)) if "e2e" in item.path.parts else len(places))
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Tests that need root or Debian's daemons say so instead of failing where those are missing."""
     if item.get_closest_marker("lab") is not None and (reason := requirements.unmet()):

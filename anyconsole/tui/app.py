@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeGuard, runtime_checkable
 
 from textual import events
 from textual.actions import ActionParseResult
@@ -46,9 +46,11 @@ from anyconsole.tui.object_actions import ObjectActions
 from anyconsole.tui.places import Place
 from anyconsole.tui.scope import Scope
 from anyconsole.tui.screen_text import screen_text
-from anyconsole.tui.screens.dialog import Dialog
 from anyconsole.tui.screens.main import MainScreen
-from anyconsole.tui.screens.text import TextScreen
+
+if TYPE_CHECKING:
+    from anyconsole.tui.screens.dialog import Dialog
+    from anyconsole.tui.screens.text import TextScreen
 
 __all__ = ["ConsoleApp", "run"]
 
@@ -196,7 +198,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
 
     def _is_typed(self, key: str) -> bool:
         """True for a key that is the focused line's own. In a dialog tab is not: what is typed behind it belongs to the next field."""
-        return isinstance(self.focused, Input) and not (isinstance(self.screen, Dialog) and key in ("tab", "shift+tab"))
+        return isinstance(self.focused, Input) and not (key in ("tab", "shift+tab") and _is_dialog(self.screen))
 
     # --- data
 
@@ -218,7 +220,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
         elif self._state is EngineState.LIVE and self._was_lost:
             self.say("the engine is back", Level.OK)
             for screen in self.screen_stack:
-                if isinstance(screen, TextScreen):
+                if _is_text(screen):
                     screen.engine_back()
         self._was_lost = self._state is EngineState.LOST or (self._was_lost and self._state is not EngineState.LIVE)
         if self._state is not before:
@@ -228,7 +230,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
         self.client.store.sample(self.now())
         self.main.age()
         for screen in self.screen_stack:
-            if isinstance(screen, TextScreen) or (isinstance(screen, Dialog) and screen.is_there):
+            if _is_text(screen) or (_is_dialog(screen) and screen.is_there):
                 screen.tick()
         self.tick()
 
@@ -404,7 +406,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
         if isinstance(screen, HelpScreen):
             return
         contexts = (
-            screen.contexts if isinstance(screen, TextScreen | Dialog) else (Context.TABLE, Context.MAIN, Context.APP)
+            screen.contexts if _is_text(screen) or _is_dialog(screen) else (Context.TABLE, Context.MAIN, Context.APP)
         )
         self.push_screen(HelpScreen(self, contexts))
 
@@ -431,6 +433,18 @@ class ConsoleApp(App[int], inherit_bindings=False):
             return
         self._interrupted_at = now
         self.say("press ctrl-c again within 2 seconds to quit", Level.WARN)
+
+
+def _is_text(screen: Screen[Any]) -> TypeGuard[TextScreen]:
+    from anyconsole.tui.screens.text import TextScreen  # noqa: PLC0415 - the first frame doesn't wait for it
+
+    return isinstance(screen, TextScreen)
+
+
+def _is_dialog(screen: Screen[Any]) -> TypeGuard[Dialog[Any]]:
+    from anyconsole.tui.screens.dialog import Dialog  # noqa: PLC0415 - as above
+
+    return isinstance(screen, Dialog)
 
 
 def _spare_the_collector() -> None:

@@ -19,7 +19,6 @@ from anyconsole.model.load_view import LoadView
 from anyconsole.model.table import Level, rate
 from anyconsole.tui.actions import ACTIONS, key_label
 from anyconsole.tui.header import Words
-from anyconsole.tui.screens.choose import ChooseScreen
 from anyconsole.tui.targets import Targets, Wish, drift_targets_of, load_targets_of, stack_targets_of, targets_of
 from anyconsole.tui.traffic import Place, baseline
 
@@ -226,6 +225,8 @@ class Changing:
                     self.watch_run(run)
 
             options = [(run.id, f"{run.outcome or run.state}  {run.plan.title}") for run in wanted]
+            from anyconsole.tui.screens.choose import ChooseScreen  # noqa: PLC0415 - the first frame doesn't wait for it
+
             self._app.push_screen(ChooseScreen("Watch", options), chosen)
 
     def watch_run(self, run: str, action: str = "") -> None:

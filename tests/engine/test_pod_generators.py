@@ -39,6 +39,8 @@ from tests.kube.apiserver import run_here
 from tests.kube.apiserver.scripts import Behaviour
 from tests.kube.virtual import VirtualCluster
 
+pytestmark = pytest.mark.measures
+
 RATE, SECONDS = 200, 2
 JOB = ("jobs", "anyconsole", "load-pods")
 

@@ -23,8 +23,6 @@ from anyconsole.tui.header import Header
 from anyconsole.tui.live_rows import LiveRows
 from anyconsole.tui.pacer import Pacer
 from anyconsole.tui.panes.events import EventRows
-from anyconsole.tui.panes.journal import JournalRows
-from anyconsole.tui.panes.load_results import LoadResultRows
 from anyconsole.tui.panes.table_pane import TablePane
 from anyconsole.tui.places import (
     EVENTS,
@@ -40,13 +38,14 @@ from anyconsole.tui.places import (
     views_at,
 )
 from anyconsole.tui.scope import Scope
-from anyconsole.tui.screens.choose import ChooseScreen
 from anyconsole.tui.targets import Wish
 from anyconsole.tui.trail import Trail
 from anyconsole.tui.widgets.line_table import LineTable
 
 if TYPE_CHECKING:
     from anyconsole.tui.app import ConsoleApp
+    from anyconsole.tui.panes.journal import JournalRows
+    from anyconsole.tui.panes.load_results import LoadResultRows
     from anyconsole.tui.panes.qps import QpsCharts
 
 __all__ = ["MainScreen"]
@@ -218,8 +217,12 @@ class MainScreen(Screen[None], inherit_bindings=False):
         if view_name == EVENTS:
             source, title = EventRows(self._client, lambda: self.console.events_seen, scope, glyphs), "Events"
         elif view_name == JOURNAL:
+            from anyconsole.tui.panes.journal import JournalRows  # noqa: PLC0415 - the first frame doesn't wait for it
+
             source, title = JournalRows(self._client, glyphs), "Journal"
         elif view_name == LOADS:
+            from anyconsole.tui.panes.load_results import LoadResultRows  # noqa: PLC0415 - the first frame doesn't wait for it
+
             results = self.console.load_results
             results.refresh()
             source, title, empty = LoadResultRows(results, glyphs), "Load tests", lambda: results.words
@@ -493,6 +496,8 @@ class MainScreen(Screen[None], inherit_bindings=False):
         def chosen(column: str | None) -> None:
             if column is not None:
                 table.sort_by(column or None, reverse=any(c.descending for c in table.columns if c.id == column))
+
+        from anyconsole.tui.screens.choose import ChooseScreen  # noqa: PLC0415 - the first frame doesn't wait for it
 
         self.console.push_screen(ChooseScreen("Sort by", options, current=table.sort[0] if table.sort else ""), chosen)
 
