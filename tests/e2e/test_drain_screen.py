@@ -28,7 +28,7 @@ def test_a_node_is_drained_and_undrained_by_keys(lab: Lab, tmp_path: Path, conso
         apply_on_screen(terminal)
         terminal.wait_for("undrain: node fra1   ended: done", 60)
         terminal.send(ESCAPE)
-        terminal.wait_gone("ended: done", 5)
+        terminal.wait_gone("ended: done", 15)
         terminal.send("8")
         terminal.wait_for(r"(?s)Journal\[2\].*undrain: node fra1.*CHG4711", 10)
         assert [r.outcome for r in records(tmp_path) if r.kind == "closed"] == ["done", "done"]
@@ -39,9 +39,9 @@ def test_a_read_only_console_opens_no_plan(lab: Lab, tmp_path: Path, console: Ca
     terminal = console()
     terminal.wait_for("● live", 20)
     terminal.send("1gD")
-    terminal.wait_for("read-only", 5)
+    terminal.wait_for("read-only", 15)
     terminal.send(f":drain{ENTER}")
-    terminal.wait_for("read-only", 5)
+    terminal.wait_for("read-only", 15)
     assert "Drain:" not in terminal.text()
     assert running_serial(lab, "fra1") == before
     assert records(tmp_path) == []

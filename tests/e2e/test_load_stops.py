@@ -202,7 +202,7 @@ def _start_by_keys(terminal: Terminal) -> None:
     """A fixed run of the first row of Health, which is de on fra1, from all generators."""
     terminal.wait_for("● live", 20)
     terminal.send(f":arm 15m{ENTER}")
-    terminal.wait_for("ARMED", 5)
+    terminal.wait_for("ARMED", 15)
     settle(terminal)
     terminal.send("4gL")
     terminal.wait_for("Load test: de.fra1", 10)
