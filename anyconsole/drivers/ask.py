@@ -96,7 +96,8 @@ class Reply(NamedTuple):
 
     `fault` is "" or one word, and `text` says what was tried and what came back: absent (no such file, or nobody listens: the daemon
     isn't running), denied (permissions), timeout, failed (anything else), unsupported (this transport can't do it). `elapsed` is in
-    seconds; `pid` is the process at the other end of a control socket, where the transport can tell.
+    seconds; `pid` is the process at the other end of a control socket, where the transport can tell. `at` is when it came, on the
+    collector's clock: what was counted there was counted then, however long that took.
     """
 
     data: bytes = b""
@@ -104,6 +105,7 @@ class Reply(NamedTuple):
     text: str = ""
     elapsed: float = 0.0
     pid: int = 0
+    at: float = 0.0
 
 
 class CollectError(Exception):

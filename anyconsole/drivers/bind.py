@@ -49,7 +49,7 @@ def collect(spec: Spec, state: State, now: float) -> Collector:
     missing = [z for z in spec["zones"] if z not in serials]
     detail = f"zone {missing[0]} is not loaded" if missing else ""
     row = instance_row(spec, DAEMON, process, running=True, version=version, serials=serials, detail=printable(detail))
-    return [row, *rates_row(spec, state, counters, now, boot)]
+    return [row, *rates_row(spec, state, counters, replies[0].at or now, boot)]
 
 
 def _object(content: bytes, what: str) -> dict[str, Any]:

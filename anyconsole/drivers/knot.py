@@ -63,7 +63,9 @@ def collect(spec: Spec, state: State, now: float) -> Collector:
     row = instance_row(
         spec, DAEMON, process, running=True, version=state["version"], serials=serials, detail=printable(detail)
     )
-    return [row] + (rates_row(spec, state, counters, now, process.get("started")) if counters is not None else [])
+    if counters is None:
+        return [row]
+    return [row, *rates_row(spec, state, counters, answers["stats"].at or now, process.get("started"))]
 
 
 def request(command: str, kind: str = "") -> bytes:

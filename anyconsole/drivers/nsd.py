@@ -53,7 +53,7 @@ def collect(spec: Spec, state: State, now: float) -> Collector:
     row = instance_row(
         spec, DAEMON, process, running=True, version=state["version"], serials=serials, detail=printable(detail)
     )
-    return [row, *rates_row(spec, state, _counters(stats), now, process.get("started"))]
+    return [row, *rates_row(spec, state, _counters(stats), replies[0].at or now, process.get("started"))]
 
 
 def _ask_serial(spec: Spec, state: State, now: float) -> Asking[None]:

@@ -1,7 +1,8 @@
 """Runs in a lab client: asks one question at a steady rate over IPv4 and IPv6, and says on stdout what became of every single query.
 
-Standard library only, `python3 -ISc SOURCE CONFIG`. Open loop: a query is sent when it is due, whatever became of the others; a
-sender that was late catches up. It ends when its standard input does, after the last query was answered or given up.
+Standard library only, `python3 -ISc SOURCE CONFIG`. Open loop: a query is sent when it is due, whatever became of the others. A
+sender that was away leaves out what was due `CATCH_UP` ago, for a burst would be lost by itself: its number is missing. It ends when
+its standard input does, after the last query was answered or given up.
 
 Lines of JSON: `{"began": seconds}` at first, then `{"rows": [...]}` with a row per query that was answered or given up, and
 `{"strays": [v4, v6], "dropped": [v4, v6]}` at last. Times are CLOCK_MONOTONIC, which all processes of a machine share.
@@ -23,6 +24,7 @@ from typing import Any
 IP_RECVERR, IPV6_RECVERR, SO_MEMINFO, SO_RCVBUFFORCE = 11, 25, 55, 33
 RECEIVE_BUFFER = 4 << 20
 FLUSH = 0.1
+CATCH_UP = 0.05
 OPT, NSID = 41, 3
 
 
@@ -103,6 +105,10 @@ class Stream:
         """When the next query is to be sent."""
         return began + self.sent / self.rate
 
+    def leave_out(self, began: float, now: float) -> None:
+        """Leave out the queries that are long overdue."""
+        self.sent = max(self.sent, int((now - CATCH_UP - began) * self.rate))
+
     def send(self) -> None:
         """Send the next query."""
         number, self.sent = self.sent, self.sent + 1
@@ -182,6 +188,7 @@ def main() -> None:
         now = time.monotonic()
         if asking:
             for stream in streams:
+                stream.leave_out(began, now)
                 while stream.due_at(began) <= now:
                     stream.send()
         for stream in streams:

@@ -52,8 +52,14 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lateness(self) -> float:
-        """Seconds by which the latest query was sent after it was due: more than a few ms says that the machine was too busy."""
-        return max((q.sent_at - self.began_at - q.number / self.rate for q in self.queries), default=0.0)
+        """Seconds by which the latest query was sent after one was due: more than a few ms says that the machine was too busy.
+
+        Queries that a sender left out, whose numbers are missing, were due as well.
+        """
+        due = [query.number + 1 for query in self.queries[:-1]]
+        first = [query.number for query in self.queries[:1]]
+        late = (q.sent_at - self.began_at - n / self.rate for q, n in zip(self.queries, first + due, strict=True))
+        return max(late, default=0.0)
 
     @property
     def bursts(self) -> tuple[Burst, ...]:
@@ -162,7 +168,7 @@ class QueryResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lateness(self) -> float:
-        """Seconds by which the latest query was sent after it was due."""
+        """Seconds by which the latest query was sent after one was due."""
         return max((s.lateness for s in self.streams), default=0.0)
 
     @property

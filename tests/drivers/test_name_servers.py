@@ -135,6 +135,19 @@ def test_rates_come_from_two_samples_and_split_by_family_and_transport() -> None
     assert rates["rcodes"]["NOERROR"] == 25.0
 
 
+def test_counters_that_came_late_were_counted_late() -> None:
+    """A machine that stalls for most of the first second would else show a tenth of the rate, and a drain take that for the normal one."""
+    state: State = {}
+    rows: list[Row] | None = None
+    for now, came, queries in ((0.0, 0.9, 0), (1.0, 1.4, 50)):
+        stats = sample("nsd-4.6.1", "stats_noreset.primary.txt").splitlines()
+        stats = [b"num.queries=%d" % queries if line.startswith(b"num.queries=") else line for line in stats]
+        whole = nsd_answers(stats=b"\n".join(stats) + b"\n")
+        rows = drive(nsd.collect(SPEC, state, now), lambda ask, whole=whole, came=came: whole(ask)._replace(at=came))  # type: ignore[misc]
+    assert rows is not None
+    assert next(r for r in rows if r["kind"] == "rates")["qps"] == 100.0
+
+
 def test_counters_that_run_backwards_start_anew() -> None:
     state: State = {}
     high = sample("nsd-4.6.1", "stats_noreset.secondary.txt")

@@ -33,6 +33,9 @@ from tests.e2e.struck import Strike
 
 __all__ = ["Range"]
 
+RATE = 200
+"""Queries a second in each family from each client."""
+
 HOLD = 10
 GRACE = 15.0
 """As the runner's."""
@@ -152,7 +155,7 @@ class Range:
         self.profile.write_text(text.replace("min_sites = 2", "min_sites = 1"))
         self._numbers = itertools.count(1)
         self._before = {lane.node: (look(lab, lane.node).memory, drain_conf(lab, lane.node)) for lane in LANES}
-        self._loads = {name: QueryLoad(lab, tenant=name, rate=200, clients=CLIENTS) for _, name, _ in LANES}
+        self._loads = {name: QueryLoad(lab, tenant=name, rate=RATE, clients=CLIENTS) for _, name, _ in LANES}
         self.results: dict[str, QueryResult] = {}
         self.open: set[str] = set()
         """Changes that must be open in the journal."""
@@ -331,11 +334,7 @@ class Range:
         said = list[str]()
 
         def tells() -> bool:
-            host = change.plan.steps[0].host
-            link = self.watching.client.store.link(host)
-            if link is not None and link.state is LinkState.BACKOFF:
-                self.watching.ask("poke", node=host)  # it was cut off once too often to try again by itself soon
-            said[:] = [f"{link and link.state}", *self.watching.exports(change)]
+            said[:] = [self._link(change.plan.steps[0].host), *self.watching.exports(change)]
             exported = self.watching.exports(change) == {_EXPORTED[level]}
             if change.outcome != OPEN:
                 return exported
@@ -364,13 +363,27 @@ class Range:
         self._wait(lambda: look(self.lab, lane.node) == put_back, f"{lane.node} to be put back")
 
     def _wait_until_served(self, lane: Lane) -> None:
-        """Until the queries that a drain would move are there, before the drain measures them."""
-        load = self._loads[lane.tenant]
+        """Until the queries that a drain would move are there, and counted there, before the drain measures them."""
+        load, store = self._loads[lane.tenant], self.watching.client.store
         if lane.client:
             self._wait(
                 lambda: all(load.answering()[lane.client, family] == {lane.node} for family in ("ipv4", "ipv6")),
                 f"{lane.client} to be served by {lane.node}",
             )
+
+            def is_counted() -> bool:
+                self._link(lane.node)
+                rates = store.qps(lane.node, lane.tenant, time.time())
+                return rates is not None and rates.qps > RATE
+
+            self._wait(is_counted, f"{lane.node} to count queries of {lane.client}")
+
+    def _link(self, host: str) -> str:
+        """How the watching console is linked to a node; one that was cut off once too often to try again soon is told to."""
+        link = self.watching.client.store.link(host)
+        if link is not None and link.state is LinkState.BACKOFF:
+            self.watching.ask("poke", node=host)
+        return f"{link and link.state}"
 
     def _change(self, reason: str) -> JournalledChange | None:
         """The change made with this reason, None if it never was begun."""

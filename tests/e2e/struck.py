@@ -32,7 +32,7 @@ from anyconsole.actions.judge import judge
 from anyconsole.actions.plan import Plan
 from anyconsole.actions.run import RunState
 from anyconsole.drivers.ssh.execute import Completed
-from anyconsole.engine.client import EngineClient, EngineState
+from anyconsole.engine.client import EngineClient, EngineError, EngineState
 from anyconsole.engine.core import FleetEngine
 from anyconsole.profile import load_profile
 
@@ -127,8 +127,9 @@ async def _screen(profile: str, node: str, tenant: str, reason: str) -> int:
     request = DrainRequest(level=Level.SOFT_THEN_HARD, nodes=(node,), tenants=(tenant,), reason=reason)
     while True:
         text = await client.ask("plan", action="drain", request=msgspec.json.encode(request).decode())
-        # Other nodes may be struck right now: this one, with its traffic, is all that must have been seen.
-        if not msgspec.json.decode(text, type=Plan).missing and client.store.qps(node, tenant, time.time()) is not None:
+        # Other nodes may be struck right now: this one, with its traffic, is all that must have been seen. Prometheus tells that of
+        # before the last strike.
+        if not msgspec.json.decode(text, type=Plan).missing and client.store.rates(node, tenant, "probe") is not None:
             break
         assert time.monotonic() < end, text
         await asyncio.sleep(0.5)
@@ -139,7 +140,8 @@ async def _screen(profile: str, node: str, tenant: str, reason: str) -> int:
     while run_id not in client.runs or client.runs[run_id].state is not RunState.ENDED:
         run = client.runs.get(run_id)
         if run is not None and run.question is not None:
-            await client.ask("answer", run=run_id, question=str(run.question.id), answer="go")
+            with contextlib.suppress(EngineError):  # it may be asked no longer: its traffic left meanwhile
+                await client.ask("answer", run=run_id, question=str(run.question.id), answer="go")
         await asyncio.sleep(0.5)
     print(client.runs[run_id].outcome)
     running.cancel()

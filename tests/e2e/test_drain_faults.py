@@ -24,15 +24,11 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(3600)]
 _APPLIED = Boundary("after", "applied")
 _WITHIN = [b for b in boundaries() if b.event not in ("opened", "closed")]
 _KILLS = [
-    Boundary("after", "opened"),
     Boundary("after", "applying"),
     Boundary("during", "applied"),
     _APPLIED,
-    Boundary("after", "verified"),
     Boundary("after", "confirming"),
     Boundary("during", "confirmed"),
-    Boundary("after", "confirmed"),
-    Boundary("during", "applied", 1),
     Boundary("during", "confirmed", 1),
     Boundary("before", "closed"),
 ]
@@ -47,7 +43,6 @@ _FEW = [
     Case(Kind.JUMP_FROZEN, _APPLIED),
     Case(Kind.JUMP_FROZEN, Boundary("after", "confirming")),
     Case(Kind.JUMP_FROZEN, Boundary("during", "confirmed")),
-    Case(Kind.JUMP_KILLED, _APPLIED),
 ]
 
 

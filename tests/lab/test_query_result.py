@@ -63,6 +63,27 @@ def test_a_sender_that_was_late_is_told() -> None:
     assert late.lateness == pytest.approx(0.3)
 
 
+def test_queries_that_a_sender_left_out_are_told_as_lateness() -> None:
+    away = Stream(
+        client="client1",
+        family="ipv4",
+        rate=10,
+        began_at=100,
+        queries=(Query(0, 100.0, 100.1), Query(5, 100.51, 100.6)),
+    )
+    assert away.lateness == pytest.approx(0.41)
+
+
+def test_a_sender_that_was_away_does_not_catch_up_with_a_burst() -> None:
+    stream = querier.Stream(0, "127.0.0.1", b"", {"rate": 200.0, "patience": 1.0})
+    stream.sent = 100
+    stream.leave_out(10.0, 10.51)
+    assert stream.sent == 100, "two are due, and sent"
+    stream.leave_out(10.0, 12.9)
+    assert 10 <= (12.9 - stream.due_at(10.0)) * 200 <= 11
+    stream.socket.close()
+
+
 def answer(ident: int, nsid: bytes = b"de.fra1", rcode: int = 0) -> bytes:
     option = struct.pack(">HH", querier.NSID, len(nsid)) + nsid
     opt = b"\0" + struct.pack(">HHIH", querier.OPT, 1232, 0, len(option)) + option

@@ -98,7 +98,8 @@ class Transport:
         except OSError as error:
             fault = "absent" if error.errno in _ABSENT else "denied" if error.errno in _DENIED else "failed"
             return Reply(fault=fault, text=f"{what}: {error.strerror or error}")
-        return Reply(data, elapsed=time.monotonic() - began, pid=pid)
+        now = time.monotonic()
+        return Reply(data, elapsed=now - began, pid=pid, at=now)
 
     def _talk(self, ask: Talk, deadline: float) -> tuple[bytes, int]:
         framing = FRAMINGS[ask.framing]

@@ -75,7 +75,10 @@ class NodeTransport:
             return Reply(fault="timeout" if error.fault is Fault.TIMEOUT else "failed", text=f"{what}: {error}")
         except (OSError, EOFError, asyncssh.Error, ValueError) as error:
             return Reply(fault="failed", text=f"{what}: {plain(str(error)) or type(error).__name__}")
-        return reply if reply.elapsed or reply.fault else reply._replace(elapsed=time.monotonic() - began)
+        if reply.fault:
+            return reply
+        now = time.monotonic()
+        return reply._replace(elapsed=reply.elapsed or now - began, at=now)
 
     def _start(self, ask: Ask, timeout: float) -> tuple[str, Awaitable[Reply]]:
         match ask:
