@@ -32,6 +32,9 @@ _INSTALL = r"""#!/bin/sh
 # A double of the vendor's installer: notes down what it is told, and starts nothing.
 env | grep '^INSTALL_K3S_' | sort >>/run/k3s-double-env
 [ -x /usr/local/bin/k3s ] || { echo '[ERROR]  no k3s binary' >&2; exit 1; }
+if [ -e /usr/local/bin/k3s-uninstall.sh ] && [ "$INSTALL_K3S_FORCE_RESTART" != true ]; then
+  echo '[INFO]  No change detected so skipping service start'; exit 0
+fi
 printf '#!/bin/sh\n' >/usr/local/bin/k3s-uninstall.sh && chmod 755 /usr/local/bin/k3s-uninstall.sh
 if [ -e /run/k3s-double-fails ]; then echo '[ERROR]  the double was told to fail' >&2; exit 1; fi
 cat >/etc/rancher/k3s/k3s.yaml <<'END'

@@ -85,8 +85,10 @@ def test_a_bare_host_becomes_a_cluster_and_a_second_run_changes_nothing(
     assert code == 0, said + progress
     assert "DONE: 4 of 4 steps done and proved" in said
 
-    env = host.read("/run/k3s-double-env").split()
-    assert env == ["INSTALL_K3S_EXEC=server", "INSTALL_K3S_SKIP_DOWNLOAD=true", "INSTALL_K3S_VERSION=v1.34.2+k3s1"]
+    assert host.read("/run/k3s-double-env").split() == [
+        "INSTALL_K3S_EXEC=server", "INSTALL_K3S_FORCE_RESTART=true", "INSTALL_K3S_SKIP_DOWNLOAD=true",
+        "INSTALL_K3S_VERSION=v1.34.2+k3s1",
+    ]  # fmt: skip
     config = host.read("/etc/rancher/k3s/config.yaml")
     for line in (
         'node-name: "hv1"', 'node-ip: "127.0.0.1,::1"', 'cluster-cidr: "10.42.0.0/16,fd00:42::/56"',

@@ -82,7 +82,8 @@ def config_text(boot: Bootstrap, node: str) -> str:
 
 def install_script(boot: Bootstrap, node: str) -> str:
     """Installs and starts k3s by the vendor's own installer, which returns once the API server is up."""
-    how = f"INSTALL_K3S_VERSION={shlex.quote(boot.version)} INSTALL_K3S_EXEC=server"
+    # Without the restart a second run would find its own unit unchanged, and not start what the first one could not.
+    how = f"INSTALL_K3S_VERSION={shlex.quote(boot.version)} INSTALL_K3S_EXEC=server INSTALL_K3S_FORCE_RESTART=true"
     lines = ["set -eu", "umask 022", mark_script(boot).strip(), f"mkdir -p {CONFIG.rpartition('/')[0]}"]
     lines += [f"cat >{CONFIG} <<'END'", config_text(boot, node).strip(), "END"]
     if boot.bundle:
