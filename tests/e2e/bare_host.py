@@ -37,6 +37,7 @@ if [ -e /usr/local/bin/k3s-uninstall.sh ] && [ "$INSTALL_K3S_FORCE_RESTART" != t
 fi
 printf '#!/bin/sh\n' >/usr/local/bin/k3s-uninstall.sh && chmod 755 /usr/local/bin/k3s-uninstall.sh
 if [ -e /run/k3s-double-fails ]; then echo '[ERROR]  the double was told to fail' >&2; exit 1; fi
+while [ -e /run/k3s-double-hangs ]; do sleep 0.1; done
 cat >/etc/rancher/k3s/k3s.yaml <<'END'
 apiVersion: v1
 kind: Config

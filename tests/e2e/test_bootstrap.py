@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -130,6 +133,50 @@ def test_after_an_installer_that_failed_the_next_run_goes_on_there(run: Run, hos
     assert code == 0, said + progress
     assert "send" not in re.findall(r"^\d\. hv1-host: (\w+)", said, re.MULTILINE), "what was sent is there"
     assert kubeconfig.exists()
+
+
+def test_a_console_that_dies_leaves_the_installer_to_its_end_and_the_next_one_does_the_rest(
+    run: Run, host: BareHost, kubeconfig: Path, tmp_path: Path
+) -> None:
+    hangs = host.path("/run/k3s-double-hangs")
+    hangs.touch()
+    words = [
+        "--profile",
+        str(tmp_path / "bare.toml"),
+        "bootstrap",
+        "--reason",
+        "new site",
+        "--yes",
+        "--override",
+        "kernel=none seen",
+    ]
+    dying = subprocess.Popen(
+        [sys.executable, "-m", "anyconsole", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _wait_for(host.path("/run/k3s-double-env"))
+    dying.kill()
+    dying.wait(10)
+
+    code, said, told = run("--yes")
+    assert re.search(
+        r"open change from .*\n +hv1-host send 6 files, 3.1 MiB: done hv1-host install .*: not done", told
+    ), told
+    assert code == 1
+    assert "another bootstrap is at it on this host" in said
+
+    hangs.unlink()
+    _wait_for(host.path("/run/k3s-double-up"))
+    code, said, told = run("--yes")
+    assert code == 0, said + told
+    assert re.findall(r"^\d\. hv1-host: (\w+)", said, re.MULTILINE) == ["apply", "fetch"]
+    assert kubeconfig.exists()
+
+
+def _wait_for(path: Path) -> None:
+    end = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < end, path
+        time.sleep(0.02)
 
 
 def test_what_a_bundle_lacks_is_named_with_where_it_comes_from(run: Run, host: BareHost, bundle: Path) -> None:

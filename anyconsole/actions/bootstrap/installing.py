@@ -137,7 +137,7 @@ class Bootstrapping:
         return look
 
     async def _look(self) -> Look:
-        return await look_at(self._store.inventory, self._boot, self._hands)
+        return await look_at(self._store, self._boot, self._hands)
 
     async def _send(self, step: Step, look: Look, say: Callable[[str], None]) -> str:
         done = settled_parts(self._store.inventory, self._boot, look)

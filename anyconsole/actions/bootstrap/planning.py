@@ -75,9 +75,8 @@ async def make_plan(store: FleetStore, hands: HostHands, request: BootstrapReque
     request = msgspec.structs.replace(request, cluster=boot.cluster)
     steps: Sequence[Step] = ()
     missing: list[str] = []
-    await _until_reached(store, boot.name)
     try:
-        steps = steps_of(inventory, boot, await look_at(inventory, boot, hands), request.within)
+        steps = steps_of(inventory, boot, await look_at(store, boot, hands), request.within)
     except UnseenError as error:
         missing.append(str(error))
     kubeconfig = inventory.cluster(boot.cluster).kubeconfig
@@ -111,9 +110,11 @@ class UnseenError(AnyconsoleError):
     """The host can't be asked."""
 
 
-async def look_at(inventory: Inventory, boot: Bootstrap, hands: HostHands) -> Look:
-    """Look at the host, the bundle and the kubeconfig. Raises AnyconsoleError."""
+async def look_at(store: FleetStore, boot: Bootstrap, hands: HostHands) -> Look:
+    """Look at the host, the bundle and the kubeconfig. Raises AnyconsoleError, UnseenError if the host can't be asked."""
+    inventory = store.inventory
     cluster = inventory.cluster(boot.cluster)
+    await _until_reached(store, boot.name)
     # Which files it takes depends on the architecture, and the host is asked about all of them at once.
     machine = await _ask(boot, hands, "uname -m")
     arch = ARCHITECTURES.get(machine.decode("ascii", "replace").strip(), "")

@@ -30,6 +30,13 @@ fetch() {
 """
 
 
+# The lock goes with the script, also where its console is gone; what the script starts for good doesn't get it.
+_ALONE: Final = f"""\
+exec 9>{FOLDER}/lock
+flock -n 9 || {{ echo "another bootstrap is at it on this host: wait until it has ended" >&2; exit 75; }}
+"""
+
+
 def as_root(script: str) -> str:
     """The script as root runs it: it is, or may be without a password; else it fails with sudo's words."""
     return f"""S=; [ "$(id -u)" = 0 ] || S='sudo -n'; exec $S sh -c {shlex.quote(script)}"""
@@ -84,20 +91,21 @@ def install_script(boot: Bootstrap, node: str) -> str:
     """Installs and starts k3s by the vendor's own installer, which returns once the API server is up."""
     # Without the restart a second run would find its own unit unchanged, and not start what the first one could not.
     how = f"INSTALL_K3S_VERSION={shlex.quote(boot.version)} INSTALL_K3S_EXEC=server INSTALL_K3S_FORCE_RESTART=true"
-    lines = ["set -eu", "umask 022", mark_script(boot).strip(), f"mkdir -p {CONFIG.rpartition('/')[0]}"]
+    lines = ["set -eu", "umask 022", mark_script(boot).strip(), _ALONE.strip()]
+    lines.append(f"mkdir -p {CONFIG.rpartition('/')[0]}")
     lines += [f"cat >{CONFIG} <<'END'", config_text(boot, node).strip(), "END"]
     if boot.bundle:
         how += " INSTALL_K3S_SKIP_DOWNLOAD=true"
     elif boot.installer_url:
         lines += [_FETCH.strip(), f"fetch {boot.installer_url} {FOLDER}/install.sh"]
-    lines.append(f"{how} sh {FOLDER}/install.sh </dev/null")
+    lines.append(f"{how} sh {FOLDER}/install.sh </dev/null 9>&-")
     return "\n".join(lines) + "\n"
 
 
 def calico_script(boot: Bootstrap, namespace: str) -> str:
     """Applies Calico's manifests; where its operator is used, also what it is to make."""
     files = [f"{FOLDER}/{manifest.rpartition('/')[2]}" for manifest in boot.calico]
-    lines = ["set -eu", "umask 022"]
+    lines = ["set -eu", "umask 022", _ALONE.strip()]
     if not boot.bundle:
         lines.append(_FETCH.strip())
         lines += [f"fetch {url} {path}" for url, path in zip(boot.calico, files, strict=True)]
