@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from anyconsole.actions.bootstrap.request import BootstrapRequest, boot_of
+from anyconsole.actions.bootstrap.request import ACTION, BootstrapRequest, boot_of
+from anyconsole.actions.stack.request import StackRequest, Way
 from anyconsole.change_command import run_plan
 from anyconsole.model.inventory import Inventory
 
@@ -12,9 +13,20 @@ __all__ = ["run"]
 
 
 def run(inventory: Inventory, args: argparse.Namespace) -> int:
-    """Plan and, unless `--plan` is said, carry it out; returns the exit code of `run_plan`. Raises AnyconsoleError."""
-    boot = boot_of(inventory, args.cluster)
-    request = BootstrapRequest(
-        cluster=boot.cluster, within=round(args.within), reason=args.reason, ticket=args.ticket
+    """Plan and, unless `--plan` is said, carry it out, with `--setup` the tenants too; returns the exit code of `run_plan`.
+
+    Raises AnyconsoleError.
+    """
+    cluster = boot_of(inventory, args.cluster).cluster
+    within = round(args.within)
+    code = run_plan(
+        inventory, args, ACTION, BootstrapRequest(cluster=cluster, within=within, reason=args.reason, ticket=args.ticket)
     )  # fmt: skip
-    return run_plan(inventory, args, args.command, request)
+    if code or args.plan or not args.setup:
+        return code
+    # What was overridden were guards of the first plan; the second one has its own.
+    tenants = argparse.Namespace(**vars(args) | {"override": []})
+    request = StackRequest(
+        way=Way.SETUP, clusters=(cluster,), within=within, reason=args.reason, ticket=args.ticket
+    )  # fmt: skip
+    return run_plan(inventory, tenants, Way.SETUP, request)

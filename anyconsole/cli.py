@@ -385,6 +385,9 @@ def _add_bootstrap(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     )
     parser.add_argument("--cluster", default="", metavar="NAME", help="default: the profile's, if there is one only")
     parser.add_argument(
+        "--setup", action="store_true", help="then set up its tenants, with a plan of its own, as `setup` does"
+    )
+    parser.add_argument(
         "--within",
         type=_seconds,
         default=900.0,

@@ -118,6 +118,10 @@ def test_a_bare_host_becomes_a_cluster_and_a_second_run_changes_nothing(
     assert "Nothing to change: hv1-host is the cluster k3s-fra" in again
     assert host.read("/run/k3s-double-env") == before
 
+    code, again, _ = run("--yes", "--setup")
+    assert "PLAN  set up de on k3s-fra" in again, "its tenants come next"
+    assert code == 4, "the double answers to its own kubectl alone"
+
 
 def test_after_an_installer_that_failed_the_next_run_goes_on_there(run: Run, host: BareHost, kubeconfig: Path) -> None:
     host.path("/run/k3s-double-fails").touch()

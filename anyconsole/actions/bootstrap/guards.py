@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from anyconsole.actions.guards import GuardVerdict, Outcome
-from anyconsole.actions.plan import Step
 from anyconsole.drivers.k3s.bundle import Supply, wanted
 from anyconsole.drivers.k3s.layout import ARCHITECTURES, CONFIG, OWN, UNINSTALL
 from anyconsole.drivers.k3s.scripts import applied_hash, config_text, mark_of
@@ -18,7 +17,7 @@ from anyconsole.drivers.k3s.survey import HostSurvey
 from anyconsole.model.bootstrap import Bootstrap
 from anyconsole.model.inventory import Inventory
 
-__all__ = ["evaluate", "findings"]
+__all__ = ["findings"]
 
 _PORTS: Final = {6443: "the API", 6444: "k3s", 10250: "the kubelet", 179: "BGP"}
 """Ports that k3s and Calico's BIRD take."""
@@ -26,11 +25,6 @@ _PORTS: Final = {6443: "the API", 6444: "k3s", 10250: "the kubelet", 179: "BGP"}
 _MEMORY: Final = 2 << 20
 _DISK: Final = 10 << 20
 """KiB that k3s and Calico ask for, beside what name servers take."""
-
-
-def evaluate(steps: Sequence[Step]) -> list[GuardVerdict]:
-    """What planning found; every step of a plan has the same findings, of one look at the host."""
-    return list(steps[0].findings) if steps else []
 
 
 def findings(

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final
 
-from anyconsole.actions.bootstrap import guards
 from anyconsole.actions.bootstrap.planning import (
     Look,
     Part,
@@ -20,7 +19,7 @@ from anyconsole.actions.bootstrap.planning import (
     settled_parts,
     steps_of,
 )
-from anyconsole.actions.bootstrap.request import HostHands, asked_of, boot_of
+from anyconsole.actions.bootstrap.request import HostHands, asked_of, boot_of, evaluate
 from anyconsole.actions.guards import GuardVerdict
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.actions.run import Outcome, Proof
@@ -70,7 +69,7 @@ class Bootstrapping:
     ) -> list[GuardVerdict]:
         """What the look at the host found."""
         assert not unconfirmed  # noqa: S101 - nothing of it waits to be confirmed
-        return guards.evaluate(steps)
+        return evaluate(steps)
 
     def gate(self, step: Step, now: float) -> Gate:  # noqa: ARG002
         """Nothing has to be waited for."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Sequence
 from typing import Final, Protocol
 
 import msgspec
 
-from anyconsole.actions.plan import Plan
+from anyconsole.actions.guards import GuardVerdict
+from anyconsole.actions.plan import Plan, Step
 from anyconsole.actions.runner import Said
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model.bootstrap import Bootstrap
 from anyconsole.model.inventory import Inventory
 
-__all__ = ["ACTION", "WITHIN", "BootstrapRequest", "HostHands", "asked_of", "boot_of"]
+__all__ = ["ACTION", "WITHIN", "BootstrapRequest", "HostHands", "asked_of", "boot_of", "evaluate"]
 
 ACTION: Final = "bootstrap"
 
@@ -45,6 +46,11 @@ def asked_of(plan: Plan) -> BootstrapRequest:
         return msgspec.convert(plan.request, BootstrapRequest)
     except msgspec.ValidationError as error:
         raise AnyconsoleError(f"the request of this {plan.action} can't be read: {error}") from error
+
+
+def evaluate(steps: Sequence[Step]) -> list[GuardVerdict]:
+    """What the guards say of steps of one plan: every step has the same findings, of one look at the host."""
+    return list(steps[0].findings) if steps else []
 
 
 def boot_of(inventory: Inventory, cluster: str) -> Bootstrap:
