@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     from anyconsole.profile import command as profile_command  # noqa: PLC0415
 
     _add_stack(commands)
+    _add_bootstrap(commands)
     _add_render(commands)
     profile_command.add_parser(commands)
     lab_command.add_parser(commands)
@@ -374,6 +375,28 @@ def _add_stack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         _add_change(parser)
 
 
+def _add_bootstrap(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "bootstrap",
+        help="make a bare host a cluster: k3s and Calico",
+        description="Make a host of the profile ([[bootstrap]]) a cluster, over SSH: plan, guards on what the host says, confirmation, "
+        "then step by step, each proved by the host. What was done stays; a second run does the rest, or nothing. Exit codes are those "
+        "of drain.",
+    )
+    parser.add_argument("--cluster", default="", metavar="NAME", help="default: the profile's, if there is one only")
+    parser.add_argument(
+        "--setup", action="store_true", help="then set up its tenants, with a plan of its own, as `setup` does"
+    )
+    parser.add_argument(
+        "--within",
+        type=_seconds,
+        default=900.0,
+        metavar="S",
+        help="each step must be proved within S seconds (default: 900)",
+    )
+    _add_change(parser)
+
+
 def _add_render(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "render",
@@ -501,6 +524,11 @@ def _run(args: argparse.Namespace) -> int:
         from anyconsole import setup_command  # noqa: PLC0415
 
         return setup_command.run(inventory, args)
+
+    if args.command == "bootstrap":
+        from anyconsole import bootstrap_command  # noqa: PLC0415
+
+        return bootstrap_command.run(inventory, args)
 
     if args.command == "drift":
         from anyconsole import drift_command  # noqa: PLC0415

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from anyconsole.actions import guards
+from anyconsole.actions.bootstrap import request as bootstrap
 from anyconsole.actions.guards import GuardVerdict
 from anyconsole.actions.load import guards as load_guards
 from anyconsole.actions.plan import Plan
@@ -17,6 +18,8 @@ def judge(store: FleetStore, plan: Plan, now: float) -> list[GuardVerdict]:
     """All guards on a plan as a whole, in the order in which they are shown. Raises AnyconsoleError if it makes no sense any more."""
     if plan.action in list(Way):
         return stack_guards.evaluate(store, plan.action, plan.steps, now)
+    if plan.action == bootstrap.ACTION:
+        return bootstrap.evaluate(plan.steps)
     if plan.action == "loadtest":
         return load_guards.evaluate(store, plan, now)
     return guards.evaluate(store, plan.changes, now, repairs=plan.repairs)

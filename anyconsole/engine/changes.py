@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 
 from anyconsole.actions import drain, drift
+from anyconsole.actions.bootstrap.request import BootstrapRequest, HostHands
 from anyconsole.actions.draining import Draining
 from anyconsole.actions.guards import asked
 from anyconsole.actions.journal import ChangeJournal, Journal, journal_of
@@ -49,7 +50,7 @@ _JOURNAL_EVERY = 5.0
 """Seconds between two looks for what other consoles of this user wrote."""
 
 
-class AllHands(Hands, LoadHands, Protocol):
+class AllHands(Hands, LoadHands, HostHands, Protocol):
     """How actions reach and touch hosts."""
 
     def in_cluster(self, name: str) -> InCluster:
@@ -136,6 +137,12 @@ class Changes:
                 wanted = msgspec.json.decode(request, type=StackRequest)
                 wanted = msgspec.structs.replace(wanted, way=Way(action), operator=operator)
                 return await make_plan(self._store, self._hands.in_cluster, wanted, now)
+            case "bootstrap":
+                from anyconsole.actions.bootstrap.planning import make_plan as plan_bootstrap  # noqa: PLC0415 - as above
+
+                boot = msgspec.json.decode(request, type=BootstrapRequest)
+                boot = msgspec.structs.replace(boot, operator=operator)
+                return await plan_bootstrap(self._store, self._hands, boot, now)
         raise AnyconsoleError(f"there is no action {action!r}")
 
     def action_of(self, plan: Plan, journal: ChangeJournal | None = None) -> Action:
@@ -144,6 +151,10 @@ class Changes:
             from anyconsole.actions.stack.building import action_of  # noqa: PLC0415 - as above
 
             return action_of(self._store, plan, self._hands.in_cluster, self._clock)
+        if plan.action == "bootstrap":
+            from anyconsole.actions.bootstrap.installing import Bootstrapping  # noqa: PLC0415 - as above
+
+            return Bootstrapping(self._store, plan, self._hands)
         if plan.action == "loadtest":
             return LoadTesting(
                 self._store,

@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
@@ -176,6 +176,10 @@ class FleetEngine:
         if (clusters := self._holding(host)) is not None:
             return await clusters.execute(host, script, deadline)
         return await self._fleet.execute(host, ["sh", "-c", script], deadline)
+
+    async def feed(self, host: str, script: str, pieces: AsyncIterable[bytes], deadline: float) -> Completed:
+        """Run a script of sh that reads `pieces` on a host with SSH. Raises AnyconsoleError: it may or may not have run."""
+        return await self._fleet.execute(host, ["sh", "-c", script], deadline, pieces)
 
     async def look(self, hosts: Collection[str], deadline: float) -> set[str]:
         """Look at nodes anew; those whose state, read after this call began, is in the store."""

@@ -12,11 +12,13 @@ from typing import TypeAlias
 
 import msgspec
 
+from anyconsole.model.bootstrap import Bootstrap
+
 __all__ = [
-    "ClusterSpec", "Family", "Generator", "GuardLimits", "Host", "InstanceSpec", "Interconnect", "InterconnectKind", "Inventory",
-    "LoadEngine", "LoadSpec", "LoadTarget", "LookingGlass", "MonitoringPart", "NameServerKind", "NodeSpec", "Peer", "PollSpec",
-    "PrometheusSpec", "QueryKind", "SessionSpec", "Site", "SoftRecipe", "SpeakerSpec", "SshSpec", "Stack", "StackSpec", "StackTenant",
-    "TargetClass", "Tenant", "Vantage", "family_of",
+    "Bootstrap", "ClusterSpec", "Family", "Generator", "GuardLimits", "Host", "InstanceSpec", "Interconnect", "InterconnectKind",
+    "Inventory", "LoadEngine", "LoadSpec", "LoadTarget", "LookingGlass", "MonitoringPart", "NameServerKind", "NodeSpec", "Peer",
+    "PollSpec", "PrometheusSpec", "QueryKind", "SessionSpec", "Site", "SoftRecipe", "SpeakerSpec", "SshSpec", "Stack", "StackSpec",
+    "StackTenant", "TargetClass", "Tenant", "Vantage", "family_of",
 ]  # fmt: skip
 
 
@@ -323,7 +325,7 @@ class StackSpec(msgspec.Struct, frozen=True, kw_only=True):
         return next((tenant for tenant in self.tenants if tenant.tenant == name), None)
 
 
-Host: TypeAlias = NodeSpec | Vantage | LookingGlass | Generator
+Host: TypeAlias = NodeSpec | Vantage | LookingGlass | Generator | Bootstrap
 """Whatever has an SSH link."""
 
 
@@ -441,15 +443,17 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     vantages: tuple[Vantage, ...] = ()
     looking_glasses: tuple[LookingGlass, ...] = ()
     generators: tuple[Generator, ...] = ()
+    bootstraps: tuple[Bootstrap, ...] = ()
     load: LoadSpec = LoadSpec()
     stack: StackSpec = StackSpec()
     prometheus: PrometheusSpec | None = None
 
     @property
     def hosts(self) -> tuple[Host, ...]:
-        """Every host with an SSH link: what is in no cluster of nodes, vantage points, looking glasses and generators."""
+        """Every host with an SSH link: what is in no cluster of nodes, vantage points, looking glasses and generators; what becomes one."""
         bare = (n for n in self.nodes if not n.cluster)
-        return (*bare, *self.vantages, *self.looking_glasses, *(g for g in self.generators if not g.cluster))
+        generators = (g for g in self.generators if not g.cluster)
+        return (*bare, *self.vantages, *self.looking_glasses, *generators, *self.bootstraps)
 
     def node(self, name: str) -> NodeSpec:
         """The node called `name`. Raises KeyError."""

@@ -17,6 +17,7 @@ import msgspec
 
 from anyconsole.errors import ProfileError
 from anyconsole.model.inventory import (
+    Bootstrap,
     Generator,
     Interconnect,
     Inventory,
@@ -28,6 +29,7 @@ from anyconsole.model.inventory import (
     Tenant,
     Vantage,
 )
+from anyconsole.profile.bootstraps import check_bootstraps
 from anyconsole.profile.clusters import read_cluster
 from anyconsole.profile.load_rules import check_load
 from anyconsole.profile.nodes import Known, read_nodes
@@ -49,7 +51,7 @@ __all__ = [
 ]
 
 LAB_FOLDER = Path("/run/anyconsole/lab")
-_H = TypeVar("_H", Vantage, LookingGlass, Generator)
+_H = TypeVar("_H", Vantage, LookingGlass, Generator, Bootstrap)
 _LARGEST = 16 * 1024 * 1024
 _DEEPEST_INCLUDE = 8
 
@@ -274,6 +276,7 @@ def _inventory(raw: dict[str, Any], path: str, report: Report) -> Inventory:
     vantages = [_host(row, "vantage", Vantage) for row in rows["vantage"]]
     glasses = [_host(row, "looking_glass", LookingGlass) for row in rows["looking_glass"]]
     generators = [_host(row, "generator", Generator) for row in rows["generator"]]
+    bootstraps = [_host(row, "bootstrap", Bootstrap) for row in rows["bootstrap"]]
     by_name = {tenant.name: tenant for tenant in tenants if tenant.name}
     clusters = [(row.where, read_cluster(row, by_name, report)) for row in rows["cluster"]]
     known = Known(
@@ -299,6 +302,7 @@ def _inventory(raw: dict[str, Any], path: str, report: Report) -> Inventory:
         vantages=tuple(vantages),
         looking_glasses=tuple(glasses),
         generators=tuple(generators),
+        bootstraps=tuple(bootstraps),
     )
     check_rules(
         inventory,
@@ -311,11 +315,13 @@ def _inventory(raw: dict[str, Any], path: str, report: Report) -> Inventory:
             *((row.where, item) for row, item in zip(rows["vantage"], vantages, strict=True)),
             *((row.where, item) for row, item in zip(rows["looking_glass"], glasses, strict=True)),
             *((row.where, item) for row, item in zip(rows["generator"], generators, strict=True)),
+            *((row.where, item) for row, item in zip(rows["bootstrap"], bootstraps, strict=True)),
         ],
         report,
     )
     check_load(inventory, [where for where, _ in targets], report)
     check_stack(inventory, stack_tenants, report)
+    check_bootstraps(inventory, [row.where for row in rows["bootstrap"]], report)
     return inventory
 
 
@@ -342,6 +348,6 @@ def _interconnect(row: Row, numbers: SessionNumbers) -> Interconnect:
 
 
 def _host(row: Row, table: str, struct: type[_H]) -> _H:
-    """A vantage point, a looking glass or a generator: its address is its name unless it says otherwise."""
+    """Whatever is a host and no node: its address is its name unless it says otherwise."""
     address = row.values.pop("address", row.values.get("name", ""))
     return build(row, ARRAYS[table], struct, address=address)

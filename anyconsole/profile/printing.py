@@ -22,6 +22,7 @@ _FIELDS = {
     "vantage": "vantages",
     "looking_glass": "looking_glasses",
     "generator": "generators",
+    "bootstrap": "bootstraps",
 }
 
 

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from anyconsole.model.inventory import (
+    Bootstrap,
     ClusterSpec,
     Family,
     Generator,
@@ -53,7 +54,7 @@ def check_rules(
     tenants: list[Placed[Tenant]],
     clusters: list[Placed[ClusterSpec]],
     nodes: list[Placed[NodeSpec]],
-    others: list[Placed[Vantage | LookingGlass | Generator]],
+    others: list[Placed[Vantage | LookingGlass | Generator | Bootstrap]],
     report: Report,
 ) -> None:
     """Report what can't be right although each part is.
@@ -79,10 +80,13 @@ def check_rules(
     on_ssh = [(where, node) for where, node in nodes if not node.cluster]
     # Generators in clusters are no hosts.
     on_hosts = [(where, generator) for where, generator in generators if not generator.cluster]
-    hosts: list[Placed[Host]] = [*on_ssh, *vantages, *glasses, *on_hosts]
+    bootstraps: list[Placed[Host]] = [(where, host) for where, host in others if isinstance(host, Bootstrap)]
+    hosts: list[Placed[Host]] = [*on_ssh, *vantages, *glasses, *on_hosts, *bootstraps]
     pods = [(where, pod) for where, generator in generators if generator.cluster for pod in generator.members]
     unique([*nodes, *others, *clusters, *pods], "name", lambda one: one.name, report)
     unique([*on_ssh, *vantages], "address", lambda host: host.address, report)
+    # What becomes a node of a cluster is no node of its own any more.
+    unique([*on_ssh, *bootstraps], "address", lambda host: host.address, report)
     for _, cluster in clusters:
         # Clusters may have nodes of the same names.
         own = [(where, node) for where, node in nodes if cluster.name and node.cluster == cluster.name]

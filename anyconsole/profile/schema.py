@@ -11,6 +11,7 @@ from typing import Any, Final, get_type_hints
 import msgspec
 
 from anyconsole.model.inventory import (
+    Bootstrap,
     ClusterSpec,
     Generator,
     GuardLimits,
@@ -296,6 +297,25 @@ ARRAYS: Final = {
             "image": values.or_empty(values.image),
             "replicas": values.replicas,
             "node_selector": values.label_value,
+        },
+        optional=["address"],
+    ),
+    "bootstrap": _table(
+        Bootstrap,
+        {
+            "name": values.plain_name,
+            "cluster": values.plain_name,
+            "node": values.plain_name,
+            "address": values.host_name,
+            "user": values.or_empty(values.login),
+            "jump": values.host_name,
+            "version": values.k3s_version,
+            "bundle": values.or_empty(values.local_path),
+            "installer": values.or_empty(values.local_path_or_url),
+            "calico": values.manifest,
+            "node_ips": values.unicast_address,
+            "cluster_cidr": values.prefix,
+            "service_cidr": values.prefix,
         },
         optional=["address"],
     ),

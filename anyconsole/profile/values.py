@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 
 __all__ = [
     "Check", "answer_timeout", "as_number", "canonical_address", "cluster_service", "colour", "community", "context", "count",
-    "cpu", "dns_seconds", "duration", "end_point", "glass_kind", "hold", "host_name", "identity", "image", "interface", "job_name",
-    "kube_node", "kube_object", "label_value", "lag", "local_path", "login", "loss_ratio", "memory", "milliseconds", "namespace",
-    "node_path", "non_empty", "number", "or_empty", "plain_name", "prefix", "processes", "rate", "replicas", "seconds",
-    "session_name", "share", "title", "unicast_address", "url", "width", "zone_name",
+    "cpu", "dns_seconds", "duration", "end_point", "glass_kind", "hold", "host_name", "https_url", "identity", "image",
+    "interface", "job_name", "k3s_version", "kube_node", "kube_object", "label_value", "lag", "local_path", "local_path_or_url",
+    "login", "loss_ratio", "manifest", "memory", "milliseconds", "namespace", "node_path", "non_empty", "number", "or_empty",
+    "plain_name", "prefix", "processes", "rate", "replicas", "seconds", "session_name", "share", "title", "unicast_address",
+    "url", "width", "zone_name",
 ]  # fmt: skip
 
 Check = Callable[[Any], Any]
@@ -116,6 +117,9 @@ kube_object: Final = _matching(
 image: Final = _matching(
     r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,254}", 'expected the reference of an image, like "registry.example.net/nsd:4.12.0"'
 )
+k3s_version: Final = _matching(
+    r"v1\.[0-9]{1,3}\.[0-9]{1,3}(?:-[a-z0-9]{1,16})?\+k3s[0-9]{1,3}", 'expected a release of k3s, like "v1.34.2+k3s1"'
+)
 cpu: Final = _matching(r"[1-9][0-9]{0,3}|[1-9][0-9]{0,5}m", 'expected cores like "2" or thousandths of one like "500m"')
 memory: Final = _matching(r"[1-9][0-9]{0,6}(?:Mi|Gi)", 'expected memory like "512Mi" or "2Gi"')
 lag: Final = _within(0, 31_536_000, "expected whole seconds from 0 (for ever) to 31536000")
@@ -205,6 +209,38 @@ def local_path(value: str) -> str:
     if not value.startswith("/"):
         raise ValueError("expected an absolute path on this machine, or one that starts with ~/")
     return value
+
+
+def https_url(value: str) -> str:
+    """An address that is fetched over TLS, and that needs no quotes in a shell."""
+    if not re.fullmatch(r"https://[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/%+-]*)?", value):
+        raise ValueError('expected an address like "https://get.k3s.io"')
+    return value
+
+
+def local_path_or_url(value: str) -> str:
+    """A file of this machine, or an address that is fetched over TLS."""
+    if value.startswith(("/", "~/")):
+        return local_path(value)
+    try:
+        return https_url(value)
+    except ValueError:
+        raise ValueError(
+            'expected a file of this machine ("/..." or "~/..."), or an address like "https://get.k3s.io"'
+        ) from None
+
+
+def manifest(value: str) -> str:
+    """A file in a bundle, or an address that is fetched over TLS; it ends in .yaml."""
+    expected = 'expected a file in the bundle like "tigera-operator.yaml", or the https address of one'
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,100}\.ya?ml", value.rpartition("/")[2]):
+        raise ValueError(expected)
+    if "/" not in value:
+        return value
+    try:
+        return https_url(value)
+    except ValueError:
+        raise ValueError(expected) from None
 
 
 def url(value: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterable, AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -147,6 +147,9 @@ class LoadHosts:
         raise NotImplementedError
 
     async def execute(self, host: str, script: str, deadline: float) -> Said:
+        raise NotImplementedError
+
+    async def feed(self, host: str, script: str, pieces: AsyncIterable[bytes], deadline: float) -> Said:
         raise NotImplementedError
 
     def in_cluster(self, name: str) -> InCluster:

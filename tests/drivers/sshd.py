@@ -61,6 +61,8 @@ class Sshd:
         ]  # fmt: skip
         self.config.write_text("\n".join(lines) + "\n")
         self.process: subprocess.Popen[bytes] | None = None
+        self.wrapper: tuple[str, ...] = ()
+        """A program that becomes sshd, after it has changed what surrounds it."""
 
     @property
     def public(self) -> str:
@@ -77,7 +79,7 @@ class Sshd:
         before = self.logged("Server listening")
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [SSHD, "-D", "-e", "-f", str(self.config)], stderr=log, stdin=subprocess.DEVNULL
+                [*self.wrapper, SSHD, "-D", "-e", "-f", str(self.config)], stderr=log, stdin=subprocess.DEVNULL
             )
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:

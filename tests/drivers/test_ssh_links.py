@@ -395,6 +395,30 @@ async def test_forty_frozen_hosts_do_not_keep_a_good_one_waiting(servers: Server
     assert good.logged("Accepted publickey") == 1
 
 
+async def test_what_is_sent_piece_by_piece_arrives_whole_and_waits_for_its_reader(servers: Servers) -> None:
+    servers.add("jump")
+    servers.add("fra1")
+    asked = 0
+
+    async def pieces() -> AsyncIterator[bytes]:
+        nonlocal asked
+        for _ in range(64):
+            asked += 1
+            yield bytes(1 << 18)
+
+    async with running(fast(["fra1"], servers)) as (fleet, seen):
+        await seen.until("fra1", LinkState.LIVE)
+        done = await fleet.execute("fra1", ["wc", "-c"], 20, pieces())
+        assert (done.stdout.strip(), asked) == (str(64 << 18).encode(), 64)
+        asked = 0
+        with pytest.raises(SshError) as late:
+            await fleet.execute("fra1", ["sleep", "20"], 1.0, pieces())
+        assert late.value.fault is Fault.TIMEOUT
+        assert asked < 64, "whoever doesn't read isn't sent all of it"
+        done = await fleet.execute("fra1", ["sh", "-c", "head -c 10 >/dev/null; exit 7"], 20, pieces())
+        assert done.exit_status == 7, "its own status, not that it stopped reading"
+
+
 async def test_commands_keep_their_words_and_their_output_is_bounded(servers: Servers) -> None:
     servers.add("jump")
     servers.add("fra1")

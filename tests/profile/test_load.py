@@ -555,6 +555,7 @@ def test_every_field_of_the_inventory_can_be_set_by_a_profile() -> None:
         "vantages",
         "looking_glasses",
         "generators",
+        "bootstraps",
         "stack",
         "load",
         "prometheus",

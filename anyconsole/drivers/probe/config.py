@@ -12,6 +12,7 @@ from anyconsole.drivers.plugins import name_server, speaker
 from anyconsole.drivers.speaker_rows import announcements_of
 from anyconsole.model.facts import COVERING_EVERY, covering_section
 from anyconsole.model.inventory import (
+    Bootstrap,
     Generator,
     Host,
     InstanceSpec,
@@ -24,10 +25,10 @@ from anyconsole.model.inventory import (
 )
 
 __all__ = [
-    "generator_config",
     "glass_config",
     "host_config",
     "probe_config",
+    "quiet_config",
     "row_count",
     "section_names",
     "unprobed",
@@ -50,8 +51,8 @@ def host_config(inventory: Inventory, host: Host) -> dict[str, Any]:
             return vantage_config(inventory, host)
         case LookingGlass():
             return glass_config(inventory, host)
-        case Generator():
-            return generator_config(inventory, host)
+        case Generator() | Bootstrap():
+            return quiet_config(inventory, host.name)
 
 
 def unprobed(config: dict[str, Any]) -> dict[str, Any]:
@@ -95,9 +96,9 @@ def glass_config(inventory: Inventory, glass: LookingGlass) -> dict[str, Any]:
     return config
 
 
-def generator_config(inventory: Inventory, generator: Generator) -> dict[str, Any]:
-    """The configuration of the probe on a generator: its host and nothing else, which also keeps its link alive."""
-    return _base(inventory, generator.name, [], [])
+def quiet_config(inventory: Inventory, name: str) -> dict[str, Any]:
+    """The configuration of the probe where only the host is looked at, which also keeps its link alive."""
+    return _base(inventory, name, [], [])
 
 
 def section_names(config: dict[str, Any]) -> frozenset[str]:

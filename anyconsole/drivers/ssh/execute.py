@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 import asyncssh
@@ -50,9 +50,12 @@ async def until_open(opening: Coroutine[Any, Any, _T], give_up: Callable[[_T], N
 
 
 async def run_command(
-    connection: asyncssh.SSHClientConnection, argv: Sequence[str], deadline: float, stdin: bytes = b""
+    connection: asyncssh.SSHClientConnection,
+    argv: Sequence[str],
+    deadline: float,
+    stdin: bytes | AsyncIterable[bytes] = b"",
 ) -> Completed:
-    """Run `argv` (quoted for the login shell) and wait for its end.
+    """Run `argv` (quoted for the login shell) and wait for its end. What it reads piece by piece is sent as fast as it is read there.
 
     Raises:
         Lost: The connection or the command's session ended without an exit status; the command may or may not have run.
@@ -63,9 +66,15 @@ async def run_command(
     try:
         async with asyncio.timeout(deadline):
             channel = await session.open(connection, shlex.join(argv))
-            if stdin:
-                channel.write(stdin)
-            channel.write_eof()
+            if isinstance(stdin, bytes):
+                session.write(stdin)
+            else:
+                async for piece in stdin:
+                    if not await session.has_room():
+                        break  # it ended without reading all of it; its status says why
+                    session.write(piece)
+            if not channel.is_closing():
+                channel.write_eof()
             await session.ended.wait()
     except TimeoutError:
         raise SshError(Fault.TIMEOUT, f"{what}: not finished after {deadline:g} s, stopped") from None
@@ -155,6 +164,28 @@ class _Collect(_Session):
         self.stdout = bytearray()
         self.stderr = bytearray()
         self.truncated = False
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def write(self, data: bytes) -> None:
+        """Send to its standard input."""
+        if data and self.channel is not None:
+            self.channel.write(data)
+
+    async def has_room(self) -> bool:
+        """Wait until more may be sent; False if it has ended."""
+        await self._room.wait()
+        return not self.ended.is_set() and self.channel is not None and not self.channel.is_closing()
+
+    def pause_writing(self) -> None:
+        self._room.clear()
+
+    def resume_writing(self) -> None:
+        self._room.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._room.set()
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
         into = self.stderr if datatype == asyncssh.EXTENDED_DATA_STDERR else self.stdout

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Final
 
@@ -147,11 +147,17 @@ class SshFleet:
         finally:
             listener.close()
 
-    async def execute(self, node: str, argv: Sequence[str], timeout: float, stdin: bytes = b"") -> Completed:  # noqa: ASYNC109
+    async def execute(
+        self,
+        node: str,
+        argv: Sequence[str],
+        timeout: float,  # noqa: ASYNC109
+        stdin: bytes | AsyncIterable[bytes] = b"",
+    ) -> Completed:
         """Run one command on a host as the profile's user, through its login shell, each word quoted.
 
         Args:
-            node: A node, vantage point or looking glass.
+            node: Any host.
             argv: The command; no shell reads it.
             timeout: Seconds until the command is stopped.
             stdin: What it reads.

@@ -195,7 +195,7 @@ def test_what_the_profile_doesnt_say_is_named_before_anything_is_rendered() -> N
 def test_every_template_is_used_and_an_unknown_placeholder_is_an_error() -> None:
     used = {"calico", "bgp-peer", "monitoring", *FLEET.stack.monitoring, "nsd", "knot", "bind"}
     used |= {"namespace", "network-policies", "programs", "name-server", "service", "cluster", "roles"}
-    used |= {"generator", "node-lock"}
+    used |= {"generator", "node-lock", "installation"}
     assert set(template_names()) == used
     for name in template_names():
         if "$" in str(load(name)):
