@@ -93,7 +93,7 @@ class StruckConsole:
     def _read(self) -> None:
         for line in cast("IO[str]", self.process.stderr):
             self.said.append(line.rstrip())
-            if line.strip() == STRUCK:
+            if line.rstrip().endswith(STRUCK):  # it may come between a line of the console's and its end
                 self._struck.set()
         self._struck.set()
 
@@ -103,7 +103,7 @@ class StruckConsole:
     def wait_for_boundary(self) -> bool:
         """Until it stands still at its boundary; False if it never came there."""
         assert self._struck.wait(3 * _PATIENCE), self.said
-        return STRUCK in self.said
+        return any(line.endswith(STRUCK) for line in self.said)
 
     def go_on(self) -> None:
         """Let it go on."""

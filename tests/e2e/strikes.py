@@ -217,8 +217,8 @@ class Range:
                 if cut is not None:
                     cut.restore_once_all_have_ended()
             wrong = self._judge(lane, case, reason, console, status)
-        except AssertionError as error:
-            wrong = [str(error)]
+        except (AssertionError, threading.BrokenBarrierError) as error:
+            wrong = [str(error) or "another lane never came to its boundary"]
         finally:
             self._put_back(lane)
         print(
