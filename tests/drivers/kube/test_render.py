@@ -20,6 +20,7 @@ from anyconsole.drivers.kube.addresses import announce
 from anyconsole.drivers.kube.calico import CalicoApi
 from anyconsole.drivers.kube.diff import difference
 from anyconsole.drivers.kube.execute import carry_out
+from anyconsole.drivers.kube.hands import ClusterHands
 from anyconsole.drivers.kube.objects import (
     SET_LABEL,
     calico_objects,
@@ -33,6 +34,7 @@ from anyconsole.drivers.kube.objects import (
     tenants_of,
 )
 from anyconsole.drivers.kube.render import Object, RenderError, fill, load, render, template_names
+from anyconsole.drivers.tsig import parse_key
 from anyconsole.model.inventory import ClusterSpec, Inventory
 from tests.drivers.kube.networks import no_tunnel
 from tests.drivers.kube.stack import fleet
@@ -154,6 +156,56 @@ def test_no_object_holds_a_key_only_the_name_of_its_secret() -> None:
     assert key_secret(FLEET, K3S, FLEET.tenant("nic")) is None
 
 
+SOURCE = ('tsig_secret = "tsig"', 'tsig_command = "pass show dns/de"')
+
+
+def test_a_key_with_a_source_is_a_secret_without_what_it_holds_and_another_one_makes_new_pods() -> None:
+    inventory = fleet(SOURCE)
+    cluster, tenant = inventory.clusters[0], inventory.tenant("de")
+    first, second = (tenant_objects(inventory, cluster, tenant, fingerprint) for fingerprint in ("aa", "bb"))
+    secret = one(first, "Secret", "tsig")
+    published.V1Secret.model_validate(secret)
+    assert secret["metadata"]["annotations"]["anyconsole.io/key"] == "aa"
+    assert secret["metadata"]["labels"][SET_LABEL] == "tenant-de"
+    assert set(secret) == {"apiVersion", "kind", "metadata", "type"}
+    pods = [one(objects, "Deployment")["spec"]["template"]["metadata"]["annotations"] for objects in (first, second)]
+    assert pods[0] != pods[1]
+    assert not [obj for obj in of(inventory, "de") if obj["kind"] == "Secret"], "render knows no fingerprint"
+    wanted = key_secret(inventory, cluster, tenant)
+    assert wanted is not None
+    assert wanted.source == "`pass show dns/de`"
+
+
+def test_the_role_for_keys_names_their_secrets_and_is_there_only_if_one_has_a_source() -> None:
+    inventory = fleet(SOURCE)
+    role = one(cluster_objects(inventory, inventory.clusters[0]), "ClusterRole", "anyconsole-keys")
+    published.V1ClusterRole.model_validate(role)
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["tsig"], "verbs": ["get", "create", "patch", "delete"]}
+    ]  # fmt: skip
+    assert not [obj for obj in cluster_objects(FLEET, K3S) if "keys" in obj["metadata"]["name"]]
+
+
+async def test_a_secret_is_never_applied_without_its_key_nor_read(cluster: FakeCluster) -> None:
+    inventory = fleet(SOURCE)
+    secret = one(tenant_objects(inventory, inventory.clusters[0], inventory.tenant("de"), "aa"), "Secret")
+    secret = {**secret, "metadata": {**secret["metadata"], "namespace": "default"}}
+    key = parse_key("transfer:" + base64.b64encode(b"sixteen bytes of it").decode(), "")
+    async with KubeApi.open(access(cluster), no_tunnel) as api:
+        hands = ClusterHands(api, None)
+        refused = await hands.carry_out(calls([secret]), 10)
+        assert refused.exit_status != 0
+        assert b"without its key it would be emptied" in refused.stdout
+        done = await hands.apply_key(calls([secret]), key, 10)
+        assert done.stdout == b"secrets/tsig in default created\n"
+        assert (await api.get(path_of(secret))).keys() == {"apiVersion", "kind", "metadata"}
+        listed = await api.get("/api/v1/namespaces/default/secrets")
+        assert all("data" not in item for item in listed["items"])
+    stored = cluster.get("secrets", "default", "tsig")
+    assert stored is not None
+    assert stored["data"] == key.data()
+
+
 def test_only_the_name_server_sees_the_configuration_with_the_key() -> None:
     pod = one(of(FLEET, "de"), "Deployment")["spec"]["template"]["spec"]
     seen = {c["name"] for c in pod["containers"] for m in c["volumeMounts"] if m["name"] in {"configuration", "tsig"}}
@@ -167,6 +219,12 @@ def test_only_the_name_server_sees_the_configuration_with_the_key() -> None:
         (('primaries = ["198.18.8.1"]', "primaries = []"), "expected at least one address"),
         (('primaries = ["198.18.8.1"]', 'primaries = ["192.0.2.1"]'), "is in the announced prefix 192.0.2.0/24"),
         (('tsig_secret = "tsig"', 'tsig_secret = "TSIG"'), "the name of a Kubernetes object"),
+        (
+            ('tsig_secret = "tsig"', 'tsig_command = "pass \\"show"'),
+            'expected a command with its arguments, like "pass show dns/de"',
+        ),
+        (('tsig_secret = "tsig"', 'tsig_env = "$DE"'), "expected the name of an environment variable"),
+        (('tsig_secret = "tsig"', 'tsig_env = "A"\n  tsig_command = "b"'), "a TSIG key has one source"),
         (("nsd:4.12.0", "nsd 4.12.0"), "the reference of an image"),
         (("images = { nsd", "images = { ndd"), 'did you mean "nsd"?'),
         (("bgp_peers = true", 'memory = "512"'), 'expected memory like "512Mi"'),
@@ -195,7 +253,7 @@ def test_what_the_profile_doesnt_say_is_named_before_anything_is_rendered() -> N
 def test_every_template_is_used_and_an_unknown_placeholder_is_an_error() -> None:
     used = {"calico", "bgp-peer", "monitoring", *FLEET.stack.monitoring, "nsd", "knot", "bind"}
     used |= {"namespace", "network-policies", "programs", "name-server", "service", "cluster", "roles"}
-    used |= {"generator", "node-lock"}
+    used |= {"generator", "node-lock", "key", "key-role"}
     assert set(template_names()) == used
     for name in template_names():
         if "$" in str(load(name)):
