@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import os
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +12,6 @@ from typing import Any
 
 import kubernetes.client.models as published
 import pytest
-import yaml
 
 from anyconsole.drivers.kube import configure, script
 from anyconsole.drivers.kube.access import KubeApi
@@ -39,6 +38,7 @@ from anyconsole.model.inventory import ClusterSpec, Inventory
 from tests.drivers.kube.networks import no_tunnel
 from tests.drivers.kube.stack import fleet
 from tests.kube.apiserver import FakeCluster
+from tests.kube.apiserver.calico import misfits
 from tests.kube.client import until
 
 FLEET = fleet()
@@ -69,9 +69,18 @@ def one(objects: tuple[Object, ...], kind: str, name: str = "") -> Object:
 def test_every_object_is_of_the_published_type_and_has_no_field_that_it_doesnt_know(obj: Object) -> None:
     model = getattr(published, f"V1{obj['kind']}")
     model.model_validate(obj)
-    misspelt = {**obj, "spek": {}}
     with pytest.raises(ValueError, match="spek"):
-        model.model_validate(misspelt)
+        model.model_validate({**obj, "spek": {}})
+
+
+def test_the_published_types_know_fields_deep_inside_too() -> None:
+    deployment = one(of(FLEET, "de"), "Deployment")
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    for wrong in ({"comand": ["nsd"]}, {"ports": [{"containerPort": "http"}]}, {"env": {"A": "b"}}):
+        broken = json.loads(json.dumps(deployment))
+        broken["spec"]["template"]["spec"]["containers"][0] = {**container, **wrong}
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            published.V1Deployment.model_validate(broken)
 
 
 def test_what_is_rendered_survives_being_printed_and_parsed_as_a_script() -> None:
@@ -410,18 +419,18 @@ def test_sessions_of_the_profile_are_made_for_each_node_if_the_profile_says_so()
     assert len(calico_objects(fleet(("bgp_peers = true", "")), K3S, V3)) == 1
 
 
-PUBLISHED_CALICO = os.environ.get("ANYCONSOLE_TEST_CALICO_CRDS", "")
-
-
-@pytest.mark.skipif(not PUBLISHED_CALICO, reason="ANYCONSOLE_TEST_CALICO_CRDS names no folder with Calico's own CRDs")
-def test_calico_objects_are_of_calicos_own_schemas() -> None:
-    for api in (CRD, V3):
-        for obj in calico_objects(FLEET, K3S, api):
-            group = api.group_version.partition("/")[0]
-            path = Path(PUBLISHED_CALICO) / f"{group}_{obj['kind'].lower()}s.yaml"
-            (version,) = yaml.safe_load(path.read_text())["spec"]["versions"]
-            properties = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
-            assert set(obj["spec"]) <= set(properties)
+@pytest.mark.parametrize("api", [CRD, V3], ids=lambda api: api.group_version)
+def test_calico_objects_are_of_calicos_own_schemas(api: CalicoApi) -> None:
+    made = calico_objects(FLEET, K3S, api)
+    assert {obj["kind"] for obj in made} == {"BGPConfiguration", "BGPPeer"}
+    for obj in made:
+        assert misfits(obj) == []
+    assert misfits({**made[1], "spec": {**made[1]["spec"], "nodeSelector": "all()", "asn": 1, "peerIP": 7}}) == [
+        "spec.asn: unknown field",
+        'spec.peerIP: Invalid value: "integer": spec.peerIP in body must be of type string: "integer"',
+        "spec: Invalid value: node and nodeSelector cannot both be set",
+    ]
+    assert misfits({**made[1], "spec": {**made[1]["spec"], "node": ""}}) == []
 
 
 # Roles
