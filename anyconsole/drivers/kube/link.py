@@ -82,6 +82,13 @@ class ClusterLink:
             raise KubeError(f"{self.spec.name}: not connected", fault=Fault.LOST)
         return self._routing
 
+    @property
+    def workloads(self) -> Workloads:
+        """Its pods. Raises KubeError while it isn't connected."""
+        if self._workloads is None:
+            raise KubeError(f"{self.spec.name}: not connected", fault=Fault.LOST)
+        return self._workloads
+
     def poke(self) -> None:
         """Try again now."""
         self._poked.set()
