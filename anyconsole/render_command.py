@@ -35,6 +35,7 @@ def run(inventory: Inventory, args: argparse.Namespace) -> int:
         print(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}, indent=2))
     else:
         print(to_yaml(objects), end="")
+        print(_instead_of_keys(inventory, cluster, tenants if "tenants" in sets else []), end="")
     if "tenants" in sets:
         _tell_secrets(inventory, cluster, tenants)
     return 0
@@ -80,10 +81,17 @@ def _tenants(inventory: Inventory, cluster: ClusterSpec, names: list[str]) -> li
     return [here[name] for name in names or here]
 
 
+def _instead_of_keys(inventory: Inventory, cluster: ClusterSpec, tenants: Iterable[Tenant]) -> str:
+    """A comment for each Secret that set-up would make: who applies these objects by other means has to."""
+    secrets = [secret for tenant in tenants if (secret := key_secret(inventory, cluster, tenant)) and secret.source]
+    return "".join(
+        f"# not here: {s.path}\n#   anyconsole setup makes it of the TSIG key that {s.source} holds\n" for s in secrets
+    )
+
+
 def _tell_secrets(inventory: Inventory, cluster: ClusterSpec, tenants: Iterable[Tenant]) -> None:
     """Say on standard error which Secrets the objects count on: they are not among them."""
     for tenant in tenants:
         if secret := key_secret(inventory, cluster, tenant):
-            print(
-                f"anyconsole: not rendered: {secret.path}, the TSIG key of {tenant.name}, made by you", file=sys.stderr
-            )
+            made = f"made by anyconsole setup of what {secret.source} holds" if secret.source else "made by you"
+            print(f"anyconsole: not rendered: {secret.path}, the TSIG key of {tenant.name}, {made}", file=sys.stderr)

@@ -200,6 +200,12 @@ class FleetEngine:
             return await self._clusters.open_channel(host, program)
         return await self._fleet.open_channel(host, program)
 
+    async def open_reader(self, node: str, tenant: str) -> Channel:
+        """Have the container of a tenant's name server on a node in a cluster show its counters. Raises AnyconsoleError."""
+        if (clusters := self._holding(node)) is None:
+            raise AnyconsoleError(f"{node} is in no cluster")
+        return await clusters.open_reader(node, tenant)
+
     async def await_generators(self, names: Collection[str], deadline: float) -> None:
         """Wait until the pods that generators are run. Raises AnyconsoleError."""
         if names and self._clusters is not None:

@@ -13,6 +13,7 @@ import msgspec
 from anyconsole.model import verdicts
 from anyconsole.model.facts import Key, LinkState, SessionState, SessionStatus
 from anyconsole.model.inventory import SessionSpec
+from anyconsole.model.metrics import ANSWERS
 from anyconsole.model.pod_verdict import pod_verdict
 from anyconsole.model.pods import Pod
 from anyconsole.model.store import FleetStore
@@ -130,7 +131,7 @@ class EventLog:
             verdict = verdicts.tenant(store, spec, now)
             yield from self._compare(("tenant", spec.name), "tenant", verdict.verdict, verdict.reason, now)
             for vantage, landed in catchment(store, spec, now).items():
-                known = any(landed == n.name for n in store.inventory.nodes)
+                known = landed == ANSWERS or any(landed == n.name for n in store.inventory.nodes)
                 level = Level.OK if known else Level.WARN
                 yield from self._change(("catchment", vantage, spec.name), "catchment", landed, level, "", now)
 

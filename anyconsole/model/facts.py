@@ -15,6 +15,7 @@ import msgspec
 
 from anyconsole.model.fact import Fact, Key
 from anyconsole.model.inventory import Family
+from anyconsole.model.metrics import DnsProbe, Metrics, Workload
 from anyconsole.model.pods import Cluster, ClusterEvent, ClusterNode, Pod, RoutingConfig
 
 __all__ = [
@@ -381,6 +382,9 @@ Observation: TypeAlias = (
     | ClusterEvent
     | Pod
     | RoutingConfig
+    | Metrics
+    | DnsProbe
+    | Workload
 )
 
 

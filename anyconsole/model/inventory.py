@@ -287,12 +287,20 @@ class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True):
 class StackTenant(msgspec.Struct, frozen=True, kw_only=True):
     """Where the pods of a tenant get its zones: from its `primaries`, signed with the TSIG key in a Secret of its namespace.
 
-    The Secret has the keys `name`, `algorithm` and `secret`; "" is unsigned. Its content is never read here.
+    The Secret has the keys `name`, `algorithm` and `secret`; "" is unsigned. Set-up makes it of what `tsig_command` prints or the variable
+    `tsig_env` of the environment holds, [ALGORITHM:]NAME:SECRET; without either it is somebody else's. It is never read from a cluster.
     """
 
     tenant: str
     primaries: tuple[str, ...]
     tsig_secret: str = ""
+    tsig_command: str = ""
+    tsig_env: str = ""
+
+    @property
+    def tsig_source(self) -> str:
+        """Where set-up reads the key, in words; "" if it doesn't."""
+        return f"`{self.tsig_command}`" if self.tsig_command else f"${self.tsig_env}" if self.tsig_env else ""
 
 
 class StackSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -120,15 +120,17 @@ class ClusterNode(Fact, frozen=True, kw_only=True, tag="cluster_node"):
 
 
 class Permission(msgspec.Struct, frozen=True, kw_only=True, order=True):
-    """Something one may do in a cluster, as RBAC words it. `namespace` "" is all of them; `resource` may have a "/subresource"."""
+    """Something one may do in a cluster, as RBAC words it. `namespace` and `name` "" are all; `resource` may have a "/subresource"."""
 
     verb: str
     resource: str
     group: str = ""
     namespace: str = ""
+    name: str = ""
 
     def __str__(self) -> str:
         what = f"{self.resource}.{self.group}" if self.group else self.resource
+        what += f"/{self.name}" if self.name else ""
         return f"{self.verb} {what}" + (f" in {self.namespace}" if self.namespace else " in all namespaces")
 
 

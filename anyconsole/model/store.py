@@ -36,6 +36,7 @@ from anyconsole.model.facts import (
     covering_section,
 )
 from anyconsole.model.inventory import Inventory
+from anyconsole.model.metrics import SCRAPED_EVERY, DnsProbe, Metrics, Workload, probe_section, workload_section
 from anyconsole.model.pods import Cluster, ClusterEvent, ClusterNode, Pod, RoutingConfig
 
 __all__ = ["MAX_FACTS_PER_CLUSTER", "MAX_FACTS_PER_NODE", "SERIES_LENGTH", "ChangeSet", "FleetStore", "Update"]
@@ -239,6 +240,18 @@ class FleetStore:
         """Events of a cluster, or of one of its namespaces, by namespace and name."""
         return self._in_namespace(cluster, ClusterEvent, namespace)
 
+    def metrics(self, cluster: str) -> Metrics | None:
+        """What the Prometheus in a cluster had when it was asked last."""
+        return self._typed(Metrics, (Metrics.kind, cluster))
+
+    def dns_probe(self, cluster: str, address: str) -> DnsProbe | None:
+        """What `address` answered the blackbox-exporter in a cluster."""
+        return self._typed(DnsProbe, (DnsProbe.kind, cluster, address))
+
+    def workloads(self, cluster: str) -> list[Workload]:
+        """Workloads of a cluster, by namespace, kind and name."""
+        return self.of_node(cluster, Workload)
+
     def _typed(self, kind: type[_F], key: Key) -> _F | None:
         fact = self._facts.get(key)
         return fact if isinstance(fact, kind) else None
@@ -278,6 +291,8 @@ class FleetStore:
             return poll.stale + 2 * poll.dns
         if section.endswith(covering_section("")):
             return poll.stale + 2 * COVERING_EVERY
+        if section.startswith((probe_section(""), workload_section(""))):
+            return poll.stale + 2 * SCRAPED_EVERY
         if section.startswith("prometheus"):
             return poll.stale + 6 * poll.prometheus
         return poll.stale

@@ -143,6 +143,8 @@ _STACK_TENANT: Final = _table(
         "tenant": values.plain_name,
         "primaries": values.unicast_address,
         "tsig_secret": values.or_empty(values.kube_object),
+        "tsig_command": values.or_empty(values.command),
+        "tsig_env": values.or_empty(values.variable),
     },
 )
 NAME_SERVER: Final = _table(

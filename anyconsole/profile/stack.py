@@ -13,10 +13,17 @@ from anyconsole.profile.schema import SECTIONS
 __all__ = ["check_stack", "read_stack"]
 
 
+_SECRET = "tsig"  # noqa: S105 - a name
+"""The Secret that set-up makes of a key, unless it is called otherwise."""
+
+
 def read_stack(row: Row) -> StackSpec:
     """The section of a row."""
     table = SECTIONS["stack"]
     rows: list[Row] = row.values.pop("tenant", [])
+    for tenant in rows:
+        if tenant.values.get("tsig_command") or tenant.values.get("tsig_env"):
+            tenant.values["tsig_secret"] = tenant.values.get("tsig_secret") or _SECRET
     tenants = tuple(build(tenant, table.array("tenant"), StackTenant) for tenant in rows)
     defaults = StackSpec()
     images: dict[str, Any] = {
@@ -41,6 +48,8 @@ def check_stack(inventory: Inventory, tenants: list[str], report: Report) -> Non
         if tenant.tenant and tenant.tenant not in known:
             problem = f"there is no such tenant, {nearest(tenant.tenant, known)}"
             report.add(inside(where, "tenant"), problem, tenant.tenant)
+        if tenant.tsig_command and tenant.tsig_env:
+            report.add(inside(where, "tsig_env"), "a TSIG key has one source: tsig_command is another", tenant.tsig_env)
         at = inside(where, "primaries")
         primaries = [(element(at, index), address) for index, address in enumerate(tenant.primaries)]
         if not primaries:

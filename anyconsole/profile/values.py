@@ -6,6 +6,7 @@ Which key has which check is in `schema`.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -13,12 +14,12 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 __all__ = [
-    "Check", "answer_timeout", "as_number", "canonical_address", "cluster_service", "colour", "community", "context", "count",
-    "cpu", "dns_seconds", "duration", "end_point", "glass_kind", "hold", "host_name", "https_url", "identity", "image",
-    "interface", "job_name", "k3s_version", "kube_node", "kube_object", "label_value", "lag", "local_path", "local_path_or_url",
-    "login", "loss_ratio", "manifest", "memory", "milliseconds", "namespace", "node_path", "non_empty", "number", "or_empty",
-    "plain_name", "prefix", "processes", "rate", "replicas", "seconds", "session_name", "share", "title", "unicast_address",
-    "url", "width", "zone_name",
+    "Check", "answer_timeout", "as_number", "canonical_address", "cluster_service", "colour", "command", "community", "context", "count",
+    "cpu", "dns_seconds", "duration", "end_point", "glass_kind", "hold", "host_name", "https_url", "identity", "image", "interface",
+    "job_name", "k3s_version", "kube_node", "kube_object", "label_value", "lag", "local_path", "local_path_or_url", "login",
+    "loss_ratio", "manifest", "memory", "milliseconds", "namespace", "node_path", "non_empty", "number", "or_empty", "plain_name",
+    "prefix", "processes", "rate", "replicas", "seconds", "session_name", "share", "title", "unicast_address", "url", "variable",
+    "width", "zone_name",
 ]  # fmt: skip
 
 Check = Callable[[Any], Any]
@@ -54,6 +55,10 @@ def or_empty(check: Check) -> Check:
 plain_name: Final = _matching(
     r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}",
     "expected a name of letters, digits, _ . and - (not first), at most 63 characters",
+)
+variable: Final = _matching(
+    r"[A-Za-z_][A-Za-z0-9_]{0,127}",
+    'expected the name of an environment variable, like "DE_TSIG", without a dollar sign',
 )
 title: Final = _matching(
     r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,62}", "expected a name of letters, digits, spaces, _ . and - (not first)"
@@ -263,6 +268,17 @@ def cluster_service(value: str) -> str:
         raise ValueError(
             'expected NAMESPACE/SERVICE:PORT, its port by name or number, like "monitoring/prometheus:9090"'
         )
+    return value
+
+
+def command(value: str) -> str:
+    """A program of this machine with its arguments, quoted as a shell has it."""
+    try:
+        words = shlex.split(value)
+    except ValueError:
+        words = []
+    if not words or not value.isprintable():
+        raise ValueError('expected a command with its arguments, like "pass show dns/de"; it is run without a shell')
     return value
 
 

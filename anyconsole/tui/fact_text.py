@@ -22,6 +22,7 @@ from anyconsole.model.facts import (
     SpeakerStatus,
 )
 from anyconsole.model.inventory import Inventory, SessionSpec, family_of
+from anyconsole.model.metrics import DnsProbe, Metrics, Workload
 from anyconsole.model.pods import (
     Cluster,
     ClusterEvent,
@@ -49,6 +50,7 @@ _KINDS = (
     SessionStatus,
     InstanceStatus,
     Answer,
+    DnsProbe,
     QueryRates,
     Capacity,
     Export,
@@ -88,14 +90,16 @@ def facts_about(store: FleetStore, key: Key) -> Iterator[Observation]:
     """Facts that say something about the object a view key names, in the order in which they are read."""
     inventory = store.inventory
     if key[0] == "catchment" and len(key) == 4:
-        if (answer := store.answer(*key[1:])) is not None:
-            yield answer
+        told = store.answer(*key[1:]) if key[3] else store.dns_probe(*key[1:3])
+        if told is not None:
+            yield told
         return
     scope = scope_of(inventory, key)
     if scope.cluster:
         yield from _facts_in_cluster(store, key, scope)
         return
     askers = [scope.node] if scope.node else [*(n.name for n in inventory.nodes), *(v.name for v in inventory.vantages)]
+    askers += [cluster.name for cluster in inventory.clusters if scope.tenant and not scope.node]
     askers += [glass.name for glass in inventory.looking_glasses if glass.peer in _peers_of(inventory, scope)]
     for asker in askers:
         for kind in _KINDS:
@@ -113,10 +117,24 @@ def _facts_in_cluster(store: FleetStore, key: Key, scope: Scope) -> Iterator[Obs
         yield event
     elif not pods:
         yield from (f for f in (store.link(scope.cluster), store.cluster(scope.cluster)) if f is not None)
+    if key[0] == "monitoring":
+        yield from _told_by(store, *key[1:])
+    if key[0] == Workload.kind and (workload := store.get(key)) is not None:
+        yield workload
     yield from pods
     about = {(pod.namespace, f"Pod/{pod.name}") for pod in pods}
     events = [e for e in store.cluster_events(scope.cluster, scope.namespace) if (e.namespace, e.about) in about]
     yield from sorted((e for e in events if e.key != key), key=lambda e: -e.last_at)
+
+
+def _told_by(store: FleetStore, cluster: str, component: str) -> Iterator[Observation]:
+    """What the console knows by a component of monitoring."""
+    if component == "prometheus" and (metrics := store.metrics(cluster)) is not None:
+        yield metrics
+    if component == "blackbox-exporter":
+        yield from store.of_node(cluster, DnsProbe)
+    if component == "kube-state-metrics":
+        yield from store.workloads(cluster)
 
 
 def _is_about(inventory: Inventory, fact: Observation, scope: Scope) -> bool:
@@ -131,7 +149,7 @@ def _is_about(inventory: Inventory, fact: Observation, scope: Scope) -> bool:
             return session == scope.session if scope.session else not scope.tenant
         case InstanceStatus(tenant=tenant) | QueryRates(tenant=tenant) | Capacity(tenant=tenant):
             return tenant == scope.tenant if scope.tenant else not scope.session
-        case Answer(tenant=tenant, address=address):
+        case Answer(tenant=tenant, address=address) | DnsProbe(tenant=tenant, address=address):
             if scope.prefix:
                 return tenant == scope.tenant and family_of(address) is family_of(scope.prefix)
             return tenant == scope.tenant if scope.tenant else not scope.session
@@ -145,8 +163,8 @@ def _is_about(inventory: Inventory, fact: Observation, scope: Scope) -> bool:
             return not scope.tenant or (bool(scope.node) and prefix in inventory.tenant(scope.tenant).prefixes)
         case Covering():
             return not scope.tenant and not scope.session
-        case Pod() | Cluster() | ClusterEvent() | RoutingConfig():
-            return False  # they are under a cluster's name, and no asker is one
+        case Pod() | Cluster() | ClusterEvent() | RoutingConfig() | Metrics() | Workload():
+            return False  # they are told with what is in their cluster
 
 
 def _peers_of(inventory: Inventory, scope: Scope) -> set[str]:

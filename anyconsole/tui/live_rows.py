@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 
 from anyconsole.model.events import Event
 from anyconsole.model.facts import InstanceStatus, Key, Link
+from anyconsole.model.metrics import Workload
 from anyconsole.model.pods import Cluster
 from anyconsole.model.store import ChangeSet, FleetStore
 from anyconsole.model.table import Cell, Column, Glyphs, Level, Row, View
@@ -126,6 +127,7 @@ class LiveRows:
     def _mark_listed(self, changes: ChangeSet) -> None:
         """In a view of things that come and go: a fact changes the row with its key, and there may be others."""
         for key in changes.changed | changes.gone:
+            self._is_unlisted |= key[0] == Workload.kind  # whether it is a row depends on what it says
             if key in self.rows:
                 self._dirty[key] = None
                 self._is_unlisted |= key in changes.gone or bool(self._scope.node)

@@ -211,6 +211,7 @@ _VIEW_OF_KIND = {
     "pod": "pods",
     "cluster": "pods",
     "denied": "pods",
+    "workload": "pods",
     "monitoring": "monitoring",
     "container": "containers",
     "cluster_event": "pod_events",

@@ -69,6 +69,8 @@ def scope_of(inventory: Inventory, key: Key) -> Scope:
         case ("pod", cluster, namespace, pod) | ("container", cluster, namespace, pod, _):
             tenant = tenant_in(inventory, cluster, namespace)
             return Scope(tenant=tenant, cluster=cluster, namespace=namespace, pod=pod)
+        case ("workload", cluster, namespace, _):
+            return Scope(tenant=tenant_in(inventory, cluster, namespace), cluster=cluster, namespace=namespace)
         case ("cluster_event", cluster, namespace, _) | ("denied", cluster, namespace):
             return Scope(cluster=cluster, namespace=namespace)
         case ("cluster", cluster) | ("monitoring", cluster, _):

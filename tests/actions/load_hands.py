@@ -16,6 +16,7 @@ import msgspec
 from anyconsole.actions.runner import Said
 from anyconsole.actions.stack.request import InCluster
 from anyconsole.drivers.load.channel import Channel
+from anyconsole.errors import LoadError
 
 __all__ = ["NSID", "PACE", "Agent", "LoadHosts"]
 
@@ -106,7 +107,14 @@ class Agent(_Program):
             order["sent"] += sent
             if not self.is_deaf:
                 rcodes = {code: sent * share // 100 for code, share in self._rcodes.items()}
-                counts = {"offered": sent, "sent": sent, "answered": sent, "rcodes": rcodes, "identities": {NSID: 1}}
+                answered = sent * sum(self._rcodes.values()) // 100
+                counts = {
+                    "offered": sent,
+                    "sent": sent,
+                    "answered": answered,
+                    "rcodes": rcodes,
+                    "identities": {NSID: 1},
+                }
                 self._say(ev="tick", trial=number, at=ran, counts={"sent": sent})
                 self._say(ev="second", trial=number, second=second, counts=counts)
             if self._stopped.is_set():
@@ -122,7 +130,7 @@ class Agent(_Program):
 class LoadHosts:
     """The hosts. `agents` are those that carry the load, by generator, `provers` those that proved where packets go.
 
-    `rcodes` is what their target answers, in percent.
+    `rcodes` is what their target answers, in percent of the queries; the rest gets no answer.
     """
 
     def __init__(self) -> None:
@@ -139,6 +147,9 @@ class LoadHosts:
                 (self.agents if host in self.provers else self.provers)[host] = agent
                 return agent
         return _Program()
+
+    async def open_reader(self, node: str, tenant: str) -> Channel:
+        raise LoadError(f"{tenant} on {node}: pods on paper show nothing")
 
     async def await_generators(self, names: Collection[str], deadline: float) -> None:
         raise NotImplementedError

@@ -16,6 +16,7 @@ from anyconsole.actions.load.rig import Finder
 from anyconsole.actions.load.search import HEADROOM
 from anyconsole.actions.load.selftest import MOST_TRIALS, SelfTest, SelfTests, highest_of, limit_of, next_rate, together
 from anyconsole.actions.runner import Said
+from anyconsole.drivers.load.channel import Channel
 from anyconsole.drivers.load.local_channel import LocalChannel
 from anyconsole.drivers.load.messages import Setup
 from anyconsole.errors import LoadError
@@ -56,6 +57,9 @@ class Hands:
 
     async def execute(self, host: str, script: str, deadline: float) -> Said:  # noqa: ARG002
         raise AssertionError(f"{host}: nothing is changed")
+
+    async def open_reader(self, node: str, tenant: str) -> Channel:
+        raise AssertionError(f"{tenant} on {node}: no pod is looked into")
 
     async def await_generators(self, names: Collection[str], deadline: float) -> None:  # noqa: ARG002
         raise AssertionError(f"{names}: none of them is a pod")

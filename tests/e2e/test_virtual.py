@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import signal
 import subprocess
@@ -130,6 +131,19 @@ def _going(capsys: pytest.CaptureFixture[str], stack: Stack) -> list[str]:
     return [word for guard in refused for word in ("--override", f"{guard}=it is a test")]
 
 
+class Kept:
+    """Where an operator keeps a TSIG key: a file that the profile's command prints."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def hold(self, secret: str) -> None:
+        self.path.write_text(f"transfer.:{secret}\n")
+
+    def lose(self) -> None:
+        self.path.unlink()
+
+
 class Desk:
     """One engine at work on a cluster: plans, what refuses them, and what becomes of them."""
 
@@ -168,7 +182,8 @@ class Desk:
 @asynccontextmanager
 async def desk(stack: Stack, kubeconfig: Path | None = None) -> AsyncIterator[Desk]:
     if kubeconfig is not None and stack.fake is not None:
-        stack.fake.profile(stack.profile, kubeconfig=kubeconfig, prometheus=False)
+        own = str(stack.inventory.clusters[0].kubeconfig)
+        stack.profile.write_text(stack.profile.read_text().replace(own, str(kubeconfig)))
     async with looked_at(stack.inventory, 10) as engine:
         engine.changes.arm(600)
         yield Desk(engine)
@@ -443,3 +458,135 @@ def test_a_console_that_dies_in_the_middle_leaves_an_open_change_that_tells_what
     report = asyncio.run(found())
     assert "13 of 13 objects are as planned" in report
     assert "0 of 13 objects are as planned; not: namespaces/nic" in report
+
+
+# --- TSIG keys
+
+
+SECRETS = [base64.b64encode(f"{word} key of a test".encode()).decode() for word in ("first", "second", "third")]
+TSIG = '[[stack.tenant]]\ntenant = "de"\nprimaries = ["198.18.8.1"]\n'
+
+
+@pytest.fixture
+def keyed(stack: Stack, tmp_path: Path) -> Kept:
+    """Where tenant de has its key: a file of the operator's, which its command prints."""
+    if stack.fake is None:
+        pytest.skip("the pods of a real cluster would wait for a primary that knows the key")
+    kept = Kept(tmp_path / "kept elsewhere")
+    kept.hold(SECRETS[0])
+    text = stack.profile.read_text()
+    assert TSIG in text
+    stack.profile.write_text(text.replace(TSIG, f"{TSIG}tsig_command = \"cat '{kept.path}'\"\n"))
+    return kept
+
+
+def key_in(fake: VirtualCluster) -> str:
+    found = fake.get("secrets", "de", "tsig")
+    assert found is not None
+    assert found["metadata"]["labels"]["anyconsole.io/set"] == "tenant-de"
+    return base64.b64decode(found["data"]["secret"]).decode()
+
+
+def configuration(fake: VirtualCluster) -> str:
+    found = fake.get("deployments", "de", "ns-nsd")
+    assert found is not None
+    return str(found["spec"]["template"]["metadata"]["annotations"]["anyconsole.io/configuration"])
+
+
+def test_a_key_goes_from_its_source_into_its_secret_and_nowhere_else(
+    stack: Stack, fake: VirtualCluster, keyed: Kept, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = [stack.run(capsys, "setup", "--tenant", "de", "--plan", "--output", "json")]
+    assert f"which is made of what `cat '{keyed.path}'` holds" in said[0].out
+    assert "+ secrets/tsig in de" in said[0].out
+    said.append(stack.run(capsys, "setup", "--tenant", "de", *REASON, "--output", "json"))
+    assert said[-1].code == 0, said[-1].out + said[-1].err
+    assert key_in(fake) == SECRETS[0]
+    said.append(stack.run(capsys, "setup", "--tenant", "de", "--plan"))
+    assert "Nothing to change" in said[-1].out
+
+    # Another key is a change, and makes new pods.
+    before = configuration(fake)
+    keyed.hold(SECRETS[1])
+    said.append(stack.run(capsys, "setup", "--tenant", "de", "--plan"))
+    assert "metadata.annotations.anyconsole.io/key: " in said[-1].out
+    assert "pods of de are replaced one after the other" in said[-1].out
+    said.append(stack.run(capsys, "setup", "--tenant", "de", *REASON))
+    assert said[-1].code == 0, said[-1].out + said[-1].err
+    assert key_in(fake) == SECRETS[1]
+    assert configuration(fake) != before
+
+    said.append(stack.run(capsys, "render", "--tenant", "de"))
+    assert (
+        f"# not here: /api/v1/namespaces/de/secrets/tsig\n#   anyconsole setup makes it of the TSIG key that `cat '{keyed.path}'`"
+        in (said[-1].out)
+    )
+    said += [stack.run(capsys, "journal", "show"), stack.run(capsys, "journal", "export", "--output", "json")]
+    assert f"cat '{keyed.path}'" in said[-1].out
+    everywhere = "".join(part for one in said for part in (one.out, one.err)).encode()
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path != keyed.path]
+    assert [path for path in files if "anyconsole" in str(path)], "the journal is among them"
+    everywhere += b"".join(path.read_bytes() for path in files)
+    for secret in SECRETS[:2]:
+        for form in (secret, base64.b64encode(secret.encode()).decode(), base64.b64decode(secret).decode()):
+            assert form.encode() not in everywhere
+
+
+async def test_the_secret_that_we_made_goes_with_its_tenant_and_a_strangers_is_left_alone(
+    stack: Stack, fake: VirtualCluster, keyed: Kept
+) -> None:
+    def count(secrets: str) -> None:
+        used = {"secrets": secrets, "persistentvolumeclaims": "0"}
+        fake.change("resourcequotas", "de", "tenant", lambda obj: obj.update(status={"used": used}))
+
+    async with desk(stack) as at:
+        await at.setup("de")
+        count("1")
+        await at.teardown("de")
+        assert fake.get("secrets", "de", "tsig") is None
+        assert fake.get("namespaces", "", "de") is None, "the one that was counted was ours"
+        fake.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "de"}})
+        theirs = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "tsig", "namespace": "de"},
+            "data": {"a": "Yg=="},
+        }
+        fake.create(theirs, with_status=False)
+        refused = at.refused(await at.plan(Way.SETUP, "de"))
+        assert "secrets/tsig in de: there, and not ours" in refused["foreign"].numbers
+    keyed.lose()
+    async with desk(stack) as at:
+        refused = at.refused(await at.plan(Way.SETUP, "de"))
+        assert not refused["tsig"].overridable
+        assert "failed with 1; try it by hand" in refused["tsig"].numbers
+    found = fake.get("secrets", "de", "tsig")
+    assert found is not None
+    assert found["data"] == {"a": "Yg=="}
+
+
+async def test_a_key_that_became_another_since_it_was_planned_is_not_applied(
+    stack: Stack, fake: VirtualCluster, keyed: Kept
+) -> None:
+    async with desk(stack) as at:
+        plan = await at.plan(Way.SETUP, "de")
+        keyed.hold(SECRETS[2])
+        ended = await at.engine.changes.wait((await at.begin(plan)).run.id)
+        assert "is not as it was planned for any more: plan again" in ended.words
+        assert fake.get("namespaces", "", "de") is None
+
+
+@pytest.mark.usefixtures("keyed")
+async def test_an_operator_writes_the_secrets_that_the_profile_names_and_no_other(
+    stack: Stack, fake: VirtualCluster
+) -> None:
+    fake.make_roles(stack.inventory)
+    both = ("anyconsole-reader", "anyconsole-operator")
+    async with desk(stack, fake.user("bob", *both)) as at:
+        refused = at.refused(await at.plan(Way.SETUP, "de"))["permissions"]
+        assert "create secrets/tsig in de" in refused.numbers
+    async with desk(stack, fake.user("carol", *both, "anyconsole-keys")) as at:
+        await at.setup("de")
+        assert key_in(fake) == SECRETS[0]
+        await at.teardown("de")
+        assert fake.get("secrets", "de", "tsig") is None

@@ -25,9 +25,10 @@ from anyconsole.drivers.kube import script
 from anyconsole.drivers.kube.hands import ClusterHands
 from anyconsole.drivers.kube.lock import found_node_lock
 from anyconsole.drivers.load.channel import Channel
+from anyconsole.drivers.load.pod_counters import END
 from anyconsole.engine.changes import Changes
 from anyconsole.engine.core import FleetEngine
-from anyconsole.errors import LoadError
+from anyconsole.errors import AnyconsoleError, LoadError
 from anyconsole.model.inventory import ClusterSpec
 from tests.actions.load_hands import NSID, LoadHosts
 from tests.actions.load_targets import hybrid_store, target
@@ -38,12 +39,49 @@ from tests.kube.virtual import VirtualCluster
 LEASE = ("leases", "anyconsole", "load-test.hv1")
 
 
+class HeldBack:
+    """A container with half a core, of which every look sees nine of ten periods more held back."""
+
+    def __init__(self) -> None:
+        self.last_words = ""
+        self._looks = 0
+        self._said: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    def write(self, data: bytes) -> None:  # noqa: ARG002
+        self._looks += 1
+        for path, text in (
+            (
+                "cpu.stat",
+                f"usage_usec {self._looks * 50_000}\nnr_periods {self._looks * 10}\nnr_throttled {self._looks * 9}",
+            ),
+            ("cpu.max", "50000 100000"),
+        ):
+            self._say(f"==> /sys/fs/cgroup/{path} <==\n{text}\n")
+        self._say(f"==> /proc/uptime <==\n{time.monotonic() + 1000:.2f} 1.0\n")
+        self._said.put_nowait(END)
+
+    def _say(self, text: str) -> None:
+        for line in text.split("\n"):
+            self._said.put_nowait(line.encode())
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        while (line := await self._said.get()) is not None:
+            yield line
+
+    def close(self) -> None:
+        self._said.put_nowait(None)
+
+    def abort(self) -> None:
+        self.close()
+
+
 class Hands(LoadHosts):
-    """Generator and bare node on paper, and the engine for the cluster."""
+    """Generator and bare node on paper, and the engine for the cluster. `container` is what shows counters in it."""
 
     def __init__(self, engine: FleetEngine) -> None:
         super().__init__()
         self.engine = engine
+        self.container: HeldBack | None = None
         self.opened: list[tuple[str, str]] = []
 
     async def open_channel(self, host: str, program: str) -> Channel:
@@ -52,6 +90,11 @@ class Hands(LoadHosts):
             self.agents.clear()
             self.provers.clear()
         return await super().open_channel(host, program)
+
+    async def open_reader(self, node: str, tenant: str) -> Channel:
+        if self.container is None or tenant != "de":
+            raise AnyconsoleError(f"{tenant} on {node} shows nothing")
+        return self.container
 
     async def execute(self, host: str, script: str, deadline: float) -> Said:
         return await self.engine.execute(host, script, deadline)
@@ -168,6 +211,18 @@ async def test_virtual_against_bare_is_tested_in_turns_and_compared(bench: Bench
     assert (compared.a.kind, compared.b.kind) == ("virtual", "bare")
     portability = next(c for c in capabilities(compared) if c.name == "Portability")
     assert (portability.a, portability.b) == ("wherever the orchestrator runs", "tied to its operating system")
+
+
+async def test_a_name_server_in_a_pod_that_used_up_its_quota_is_told_so_on_record(bench: Bench) -> None:
+    bench.hands.container = HeldBack()
+    bench.hands.rcodes = {0: 60}
+    run = await bench.run(await bench.plan("de-hv1"))
+    assert run.outcome is Outcome.DONE, run
+    (found,) = map(read_run, run_paths(runs_folder(bench.store.inventory)))
+    assert found.conditions.target.instance[0].cpu_limit == 0.5
+    assert found.result is not None
+    assert found.result.limit is not None
+    assert found.result.limit.cause == "cpu-quota"
 
 
 async def test_a_node_that_somebody_else_tests_is_left_alone(bench: Bench) -> None:

@@ -8,11 +8,12 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import aiohttp
 import pytest
 
-from tests.kube.apiserver import API_GROUP, Behaviour, FakeCluster, JobRun
+from tests.kube.apiserver import API_GROUP, CRD_GROUP, Behaviour, FakeCluster, JobRun, calico, cel
 from tests.kube.client import Kube, Object, until
 
 SCRAPER = "system:serviceaccount:dns:scraper"
@@ -255,6 +256,37 @@ async def test_a_user_of_a_client_certificate_has_the_rights_of_its_name_and_gro
         assert (await alice.get("/api/v1/pods")).code == 200
         refused = await bob.get("/api/v1/pods")
     assert (refused.code, 'User "bob"' in refused.body["message"]) == (403, True)
+
+
+@pytest.mark.parametrize("group", [CRD_GROUP, API_GROUP])
+def test_every_rule_of_calicos_schemas_is_known(group: tuple[str, str]) -> None:
+    def rules(part: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON
+        for key, value in part.items() if isinstance(part, dict) else ():
+            if key == "x-kubernetes-validations" and isinstance(value, list):
+                yield from (" ".join(rule["rule"].split()) for rule in value)
+            yield from rules(value)
+        for value in part if isinstance(part, list) else ():
+            yield from rules(value)
+
+    found = {rule for plural in calico.PUBLISHED for rule in rules(calico.published(group[0], plural))}
+    assert found == cel.RULES.keys()
+
+
+async def test_calicos_objects_get_its_defaults_and_what_its_schema_forbids_is_refused(cluster: FakeCluster) -> None:
+    async with Kube(cluster.kubeconfig) as kube:
+        base = f"/apis/{'/'.join(API_GROUP)}"
+        config = {
+            "apiVersion": "/".join(API_GROUP),
+            "kind": "BGPConfiguration",
+            "metadata": {"name": "node.x"},
+            "spec": {},
+        }
+        made = await kube.create(f"{base}/bgpconfigurations", config)
+        assert made.body["spec"] == {"logSeverityScreen": "Info", "serviceLoadBalancerAggregation": "Enabled"}
+        both = {"node": "a", "nodeSelector": "all()", "peerIP": "192.0.2.1", "asNumber": 64500}
+        peer = {"apiVersion": "/".join(API_GROUP), "kind": "BGPPeer", "metadata": {"name": "x"}, "spec": both}
+        refused = await kube.create(f"{base}/bgppeers", peer)
+        assert (refused.code, "node and nodeSelector cannot both be set" in refused.body["message"]) == (422, True)
 
 
 async def test_calico_can_be_served_in_its_other_group(cluster: FakeCluster) -> None:

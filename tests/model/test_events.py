@@ -7,6 +7,7 @@ import msgspec
 from anyconsole.model.drain_note import DrainNote
 from anyconsole.model.events import EventLog, event_row
 from anyconsole.model.facts import Exported, Gone, Link, LinkState
+from anyconsole.model.metrics import DnsProbe
 from anyconsole.model.store import FleetStore
 from anyconsole.model.table import Level
 from tests.fleet import CLUSTER, NOW, container, healthy, healthy_hybrid, healthy_store, inventory, pod
@@ -83,6 +84,24 @@ def test_a_moved_catchment_says_from_where_to_where() -> None:
     store.apply([msgspec.structs.replace(answer, nsid="de.ams1")])
     (event,) = log.observe(store, [], NOW)
     assert (event.what, event.before, event.after) == ("catchment", "fra1", "ams1")
+
+
+def test_a_dns_probe_that_fails_is_an_event_and_one_that_grows_old_is_none() -> None:
+    store = healthy_hybrid()
+    log = watched(store)
+    probe = DnsProbe(
+        node=CLUSTER, section="blackbox:192.0.2.53", at=NOW, tenant="de", address="192.0.2.53", succeeded=True, answered=True
+    )  # fmt: skip
+    store.apply([probe])
+    assert log.observe(store, [], NOW) == []
+    store.apply([msgspec.structs.replace(probe, at=NOW + 1, succeeded=False, answered=False)])
+    (event,) = log.observe(store, [], NOW + 1)
+    assert (event.subject, event.before, event.after) == (("catchment", f"{CLUSTER}/v4", "de"), "answers", "no answer")
+    assert event.level is Level.WARN
+    assert not [e for e in log.observe(store, [], NOW + 400) if e.subject == event.subject]
+    store.apply([msgspec.structs.replace(probe, at=NOW + 401)])
+    (event,) = [e for e in log.observe(store, [], NOW + 401) if e.subject == event.subject]
+    assert (event.after, event.level) == ("answers", Level.OK)
 
 
 def test_remote_text_in_an_event_is_one_clean_line() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from anyconsole.model.facts import Beat, Gone, LinkState
 from anyconsole.model.inventory import ClusterSpec
+from anyconsole.model.metrics import DnsProbe, Metrics, Workload
 from anyconsole.model.pods import ContainerState, Permission
 from anyconsole.model.report import row_value
 from anyconsole.model.store import FleetStore
@@ -200,6 +201,58 @@ def test_a_component_that_is_not_there_is_absent_only_if_we_can_see_that() -> No
     assert component(store, "prometheus", NOW + 60)[0] == "· absent"
     change(store, ("cluster", CLUSTER), denied=(Permission(verb="list", resource="pods"),))
     assert component(store, "prometheus")[0::3] == ("▲ no permission", "ops may not list pods in all namespaces")
+
+
+PROBE = DnsProbe(
+    node=CLUSTER, section="blackbox:192.0.2.53", at=NOW, tenant="de", address="192.0.2.53", succeeded=True, answered=True,
+    zone="de.example", latency=0.0012, serial=7,
+)  # fmt: skip
+SHORT = Workload(
+    node=CLUSTER, section="workload:x", at=NOW, namespace="de", of="Deployment", name="ns-nsd", wanted=2, available=1
+)
+
+
+def prometheus(**fields: Any) -> Metrics:  # noqa: ANN401
+    return Metrics(node=CLUSTER, section="prometheus", at=NOW, **fields)
+
+
+def test_a_component_that_runs_says_what_it_does_for_us() -> None:
+    store = healthy_hybrid()
+    store.apply([prometheus(rates=6)])
+    assert component(store, "prometheus")[3] == "6 instances with a rate"
+    assert component(store, "blackbox-exporter")[3] == "Prometheus has no DNS probe of a service address"
+    assert component(store, "kube-state-metrics")[3] == "Prometheus has no workload of ours"
+    bad = msgspec.structs.replace(PROBE, address="2001:db8:de::53", section="blackbox:x", succeeded=False)
+    store.apply([prometheus(rates=6, probes=2, workloads=1), PROBE, bad, SHORT])
+    assert component(store, "blackbox-exporter")[3] == "1 of 2 DNS probes answered"
+    assert component(store, "kube-state-metrics")[3] == "0 of 1 workloads complete"
+    store.apply([prometheus(error="k3s: 503 no endpoints")])
+    assert component(store, "prometheus")[::3] == ("▲ Running", "k3s: 503 no endpoints")
+
+
+# --- workloads, as kube-state-metrics counts them
+
+
+def test_a_workload_that_lacks_pods_is_a_row_and_a_complete_one_is_none() -> None:
+    store = healthy_hybrid()
+    store.apply([SHORT])
+    row = texts(store, SHORT.key)
+    assert (row["name"], row["ready"], row["status"]) == ("Deployment/ns-nsd", "1/2", "▲ incomplete")
+    assert row["reason"] == "1 of 2 pods are not available, by kube-state-metrics"
+    assert texts(store, SHORT.key, now=NOW + 300)["status"] == "? STALE"
+    change(store, SHORT.key, available=0)
+    assert texts(store, SHORT.key)["status"] == "✖ incomplete"
+    change(store, SHORT.key, available=2)
+    assert SHORT.key not in [row.key for row in rows_of(store, "pods")[1]]
+
+
+def test_where_pods_may_not_be_listed_the_workloads_stand_for_them() -> None:
+    store = healthy_hybrid()
+    store.apply([msgspec.structs.replace(SHORT, available=2)])
+    change(store, ("cluster", CLUSTER), denied=(Permission(verb="list", resource="pods", namespace="nic"),))
+    assert SHORT.key not in [row.key for row in rows_of(store, "pods")[1]]
+    change(store, ("cluster", CLUSTER), denied=(Permission(verb="list", resource="pods", namespace="de"),))
+    assert texts(store, SHORT.key)["status"] == "● complete"
 
 
 # --- one pod

@@ -11,13 +11,14 @@ import pytest
 from anyconsole.model.drain_note import DrainNote
 from anyconsole.model.facts import Exported, LinkState, SessionState
 from anyconsole.model.inventory import Family, SessionSpec
+from anyconsole.model.metrics import DnsProbe
 from anyconsole.model.report import render, row_value, summary
 from anyconsole.model.store import FleetStore
 from anyconsole.model.table import ASCII, UNICODE, Row, View, clean, duration, rate
 from anyconsole.model.verdicts import Verdict
 from anyconsole.model.views import spark, views
 from anyconsole.model.views.drains import scope_words
-from tests.fleet import NOW, healthy_store, inventory
+from tests.fleet import CLUSTER, NOW, healthy_hybrid, healthy_store, hybrid, inventory
 
 
 def rows_of(store: FleetStore, name: str, now: float = NOW) -> tuple[View, list[Row]]:
@@ -109,6 +110,52 @@ def test_catchment_reads_the_node_out_of_the_nsid() -> None:
         "client1/v4": "fra1",
         "client1/v6": "fra1",
     }
+
+
+def probed(address: str, **fields: object) -> DnsProbe:
+    return msgspec.structs.replace(
+        DnsProbe(
+            node=CLUSTER, section=f"blackbox:{address}", at=NOW, tenant="de", address=address, succeeded=True, answered=True,
+            latency=0.0012, serial=7, zone="de.example",
+        ),
+        **fields,
+    )  # fmt: skip
+
+
+def test_dns_probes_in_a_cluster_stand_beside_the_vantage_points() -> None:
+    fleet = hybrid()
+    clusters = (msgspec.structs.replace(fleet.clusters[0], prometheus="monitoring/prometheus:web", qps="q"),)
+    store = healthy_hybrid(msgspec.structs.replace(fleet, clusters=clusters))
+    v4, v6 = store.inventory.tenant("de").addresses
+    store.apply([probed(v4), probed(v6, succeeded=False, answered=False)])
+
+    def shown(address: str, now: float = NOW) -> dict[str, str]:
+        view, rows = rows_of(store, "catchment", now)
+        row = next(r for r in rows if r.key[1:3] == (CLUSTER, address))
+        return {column.id: cell.text for column, cell in zip(view.columns, row.cells, strict=True)}
+
+    good = shown(v4)
+    assert (good["answered_by"], good["latency_ms"], good["serial"], good["zone"]) == (
+        "● DNS probe: answers", "1.2ms", "7", "de.example",
+    )  # fmt: skip
+    assert shown(v6)["answered_by"] == "✖ DNS probe: no answer"
+    assert shown(store.inventory.tenant("nic").addresses[0])["answered_by"] == "· no DNS probe in Prometheus"
+    assert shown(v4, NOW + 60)["answered_by"] == "● DNS probe: answers"
+    assert shown(v4, NOW + 200)["answered_by"] == "? STALE"
+    view, rows = rows_of(store, "catchment")
+    said = {
+        r.key[2]: row_value(view.columns, r)["answered_by"]
+        for r in rows
+        if r.key[1] == CLUSTER and r.key[2] in (v4, v6)
+    }
+    assert said == {v4: "answers", v6: "no answer"}
+    view, rows = rows_of(store, "tenants")
+    landed = next(v["catchment"] for v in (row_value(view.columns, r) for r in rows) if v["tenant"] == "de")
+    assert (landed[f"{CLUSTER}/v4"], landed[f"{CLUSTER}/v6"]) == ("answers", "no answer")
+
+
+def test_a_cluster_whose_prometheus_is_not_asked_has_no_row_for_probes() -> None:
+    assert all(row.key[1] != CLUSTER for row in rows_of(healthy_hybrid(), "catchment")[1])
 
 
 def test_the_monitoring_line_is_one_line_with_performance_data() -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from anyconsole.model.facts import Gone
 from anyconsole.model.inventory import Inventory
+from anyconsole.model.metrics import DnsProbe, Metrics, Workload
 from anyconsole.model.pods import ContainerState, Permission
+from anyconsole.tui.fact_text import facts_about
 from anyconsole.tui.pod_sources import containers_of
 from anyconsole.tui.sources import Source, logs_of, sections_of, shell_of
 from tests.fleet import CLUSTER, NOW, container, healthy_hybrid, hybrid, inventory, name_server_pod, pod
@@ -90,6 +92,41 @@ async def test_pods_come_go_and_fail_while_one_looks() -> None:
         assert c.pane.key == under
         await c.press("exclamation_mark")
         assert list(c.pane.table.order) == [CRASHED.key]
+
+
+async def test_a_workload_that_lacks_pods_comes_and_goes_while_one_looks() -> None:
+    short = Workload(
+        node=CLUSTER, section="workload:x", at=NOW, namespace="de", of="Deployment", name="ns-nsd", wanted=2, available=1
+    )  # fmt: skip
+    async with console((160, 40), fleet=client()) as c:
+        await c.app.run_command("pods")
+        await c.pilot.pause()
+        c.pane.table.hold_after_key = c.pane.table.resort_every = 0
+        c.fleet.apply(short)
+        await c.settle()
+        assert "1 of 2 pods are not available" in c.line_with("Deployment/ns-nsd")
+        await c.press("g", "d")
+        assert "workload k3s de Deployment/ns-nsd" in c.text
+        await c.press("q")
+        c.fleet.apply(msgspec.structs.replace(short, available=2))
+        await c.settle()
+        assert "Deployment/ns-nsd" not in c.text
+
+
+async def test_what_prometheus_tells_is_among_the_facts_of_its_component() -> None:
+    probe = DnsProbe(
+        node=CLUSTER, section="blackbox:192.0.2.53", at=NOW, tenant="de", address="192.0.2.53", succeeded=False, answered=True
+    )  # fmt: skip
+    store = healthy_hybrid()
+    store.apply([probe, Metrics(node=CLUSTER, section="prometheus", at=NOW, probes=1)])
+    for key in (
+        ("monitoring", CLUSTER, "blackbox-exporter"),
+        ("tenant", "de"),
+        ("catchment", CLUSTER, "192.0.2.53", ""),
+    ):
+        assert probe in list(facts_about(store, key))
+    assert store.metrics(CLUSTER) in list(facts_about(store, ("monitoring", CLUSTER, "prometheus")))
+    assert probe not in list(facts_about(store, ("tenant", "nic")))
 
 
 async def test_enter_on_a_pod_shows_its_containers_and_events_and_goes_on_to_all_facts() -> None:

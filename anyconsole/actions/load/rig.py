@@ -31,11 +31,12 @@ from anyconsole.actions.runner import Said
 from anyconsole.drivers.load.bundle import bootstrap
 from anyconsole.drivers.load.generator import Channel, Generator, Generators, Watch
 from anyconsole.drivers.load.messages import Hello, MessageError, Setup
+from anyconsole.drivers.load.pod_watching import PodWatching
 from anyconsole.drivers.load.query_set import QuerySet, from_capture, from_dnstap, from_file
-from anyconsole.drivers.load.watching import Follow, Watching, instances_of
+from anyconsole.drivers.load.watching import Follow, Watcher, Watching, instances_of
 from anyconsole.drivers.load.zone_mix import from_transfer
 from anyconsole.drivers.ssh.fault import plain
-from anyconsole.errors import LoadError
+from anyconsole.errors import AnyconsoleError, LoadError
 from anyconsole.model import inventory as profile
 from anyconsole.model.facts import InstanceStatus
 from anyconsole.model.inventory import LoadEngine, LoadTarget, family_of
@@ -86,6 +87,9 @@ class LoadHands(Protocol):
 
     async def open_channel(self, host: str, program: str) -> Channel:
         """Start one of the programs of `drivers.load` on a host, or in the pod that a generator is. Raises AnyconsoleError."""
+
+    async def open_reader(self, node: str, tenant: str) -> Channel:
+        """Have the container of a tenant's name server on a node in a cluster show its counters. Raises AnyconsoleError."""
 
     async def await_generators(self, names: Collection[str], deadline: float) -> None:
         """Wait until the pods that generators are run. Raises AnyconsoleError, saying what keeps them."""
@@ -173,15 +177,33 @@ async def held(hands: LoadHands, hosts: Collection[str]) -> AsyncIterator[tuple[
 
 
 @asynccontextmanager
-async def watched(hands: LoadHands, store: FleetStore, node: str, follow: Follow) -> AsyncIterator[Watching]:
+async def watched(hands: LoadHands, store: FleetStore, node: str, follow: Follow) -> AsyncIterator[Watcher]:
     """A watcher on the node. One that can't be had is told by its `error`: then the test knows less of its server."""
-    pids = {status.tenant: status.pid for status in store.of_node(node, InstanceStatus)}
-    channel = await hands.open_channel(node, "watcher")
-    watching = Watching(node, channel, instances_of(store.inventory, node, pids), follow)
+    if store.inventory.node(node).cluster:
+        watching: Watcher = await _in_pods(hands, store, node, follow)
+    else:
+        pids = {status.tenant: status.pid for status in store.of_node(node, InstanceStatus)}
+        channel = await hands.open_channel(node, "watcher")
+        watching = Watching(node, channel, instances_of(store.inventory, node, pids), follow)
     try:
         yield watching
     finally:
         await watching.stop()
+
+
+async def _in_pods(hands: LoadHands, store: FleetStore, node: str, follow: Follow) -> PodWatching:
+    """A watcher of all name servers that the node has in pods."""
+
+    async def one(tenant: str) -> Channel | str:
+        try:
+            return await hands.open_reader(node, tenant)
+        except AnyconsoleError as error:
+            return str(error)
+
+    found = instances_of(store.inventory, node)
+    channels = await asyncio.gather(*(one(instance.name) for instance in found))
+    by_tenant = dict(zip((instance.name for instance in found), channels, strict=True))
+    return PodWatching(node, by_tenant, {instance.name: 53 for instance in found}, follow)
 
 
 async def queries_of(

@@ -26,7 +26,7 @@ from anyconsole.actions.load.counters import (
 from anyconsole.actions.load.guards import Baseline, baseline_of, moves, strangers
 from anyconsole.actions.load.limit import Limit, Watched, catchment, limit_of
 from anyconsole.actions.load.record import HostNoise, InstanceSecond
-from anyconsole.drivers.load.watching import Watching
+from anyconsole.drivers.load.watching import Watcher
 from anyconsole.errors import LoadError
 from anyconsole.model.facts import Counted, SessionState, SessionStatus
 from anyconsole.model.inventory import LoadTarget
@@ -87,7 +87,7 @@ class Server:
         self._p99_guard = p99_guard
         self._protocol = protocol
         self._look = look
-        self._watching: Watching | None = None
+        self._watching: Watcher | None = None
         self._samples: deque[NodeCounters] = deque(maxlen=SAMPLES_KEPT)
         self._before: _Moment | None = None
         self._spans: list[_Span] = []
@@ -95,7 +95,7 @@ class Server:
         self._usual_rate = 0.0
         self.conditions: NodeConditions | None = None
 
-    async def watch(self, watching: Watching) -> None:
+    async def watch(self, watching: Watcher) -> None:
         """What tells of the node from now on, when nothing has been sent yet."""
         self._watching = watching
         rates = self._store.rates(self._target.node, self._target.tenant, "probe")

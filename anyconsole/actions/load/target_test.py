@@ -191,11 +191,10 @@ class TargetTest:
             await stack.enter_async_context(
                 jobs_made(self._hands, jobs, self._note, lambda words: self._show(words=words))
             )
-            if not self._is_virtual:
-                watching = await stack.enter_async_context(
-                    watched(self._hands, self._store, self._target.node, self._server.sampled)
-                )
-                await self._server.watch(watching)
+            watching = await stack.enter_async_context(
+                watched(self._hands, self._store, self._target.node, self._server.sampled)
+            )
+            await self._server.watch(watching)
             self._show(words="collects queries")
             queries = await queries_of(
                 self._hands, self._store, self._request, self._target, zone_of(self._store, self._target)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+import msgspec
+
 from anyconsole.actions.guards import GuardVerdict
 from anyconsole.actions.plan import Step
 from anyconsole.actions.stack.one_cluster import OneCluster, permission_words, refused
@@ -15,6 +17,7 @@ from anyconsole.drivers.kube.lacking import lacking
 from anyconsole.drivers.kube.objects import (
     calico_objects,
     cluster_objects,
+    holds_key,
     key_secret,
     monitoring_objects,
     path_of,
@@ -23,6 +26,7 @@ from anyconsole.drivers.kube.objects import (
 from anyconsole.drivers.kube.render import Object
 from anyconsole.drivers.kube.script import Call, Verb
 from anyconsole.drivers.kube.sets import Addition, addition, apply, with_origin
+from anyconsole.drivers.tsig import TsigError, read_key
 from anyconsole.model.inventory import Tenant
 from anyconsole.model.pods import Permission
 
@@ -46,7 +50,13 @@ class Adding(OneCluster):
 
     async def step(self, set_id: str) -> Step | None:
         """Raises AnyconsoleError."""
-        rendered = self._rendered(set_id)
+        try:
+            key_hash = await self._key_hash(tenant_of(set_id))
+        except TsigError as error:
+            return self._step(
+                set_id, [], (), title="its TSIG key is missing", findings=_finding("tsig", [str(error)], "no key")
+            )
+        rendered = self._rendered(set_id, key_hash)
         calls = apply(rendered)
         listing = self._announced(set_id)
         reads = [Call(verb=Verb.EXPECT, path=call.path) for call in calls]
@@ -65,7 +75,7 @@ class Adding(OneCluster):
         if contested:
             previews = await self._hands.preview(apply(rendered, contested))
         told = addition(previews, denied, contested)
-        wanted = [*told.calls, *listing.calls]
+        wanted = [*self._noted(set_id, told.calls), *listing.calls]
         missing = lacking(wanted, denied)
         lacks_priority = any(p.call.path == _PRIORITY and p.live is None for p in previews)
         if (missing or told.rejected) and not (tenant_of(set_id) or lacks_priority):
@@ -79,7 +89,25 @@ class Adding(OneCluster):
         self._listed = listing.after
         return self._added(set_id, told, wanted, listing, denied)
 
-    def _rendered(self, set_id: str) -> list[Object]:
+    async def _key_hash(self, name: str) -> str:
+        """The fingerprint of a tenant's TSIG key; "" if it has none, or somebody else makes its Secret. Raises TsigError."""
+        known = self._store.inventory.stack.tenant(name)
+        secret = key_secret(self._store.inventory, self._cluster, self._store.inventory.tenant(name)) if name else None
+        if known is None or secret is None or not secret.source:
+            return ""
+        return (await read_key(known)).fingerprint(secret.path)
+
+    def _noted(self, set_id: str, calls: Sequence[Call]) -> list[Call]:
+        """The calls, and beside that of a key where it comes from."""
+        known = self._store.inventory.stack.tenant(tenant_of(set_id))
+        note = f"the key is read from {known.tsig_source} when this is carried out" if known is not None else ""
+        is_key = [call.verb is Verb.APPLY and holds_key(call.body) for call in calls]
+        return [
+            msgspec.structs.replace(call, note=note) if noted else call
+            for call, noted in zip(calls, is_key, strict=True)
+        ]
+
+    def _rendered(self, set_id: str, key_hash: str) -> list[Object]:
         inventory, cluster, calico = self._store.inventory, self._cluster, self._hands.calico
         match set_id:
             case "cluster":
@@ -89,7 +117,7 @@ class Adding(OneCluster):
             case "monitoring":
                 return list(monitoring_objects(inventory, cluster))
             case _:
-                return list(tenant_objects(inventory, cluster, inventory.tenant(tenant_of(set_id))))
+                return list(tenant_objects(inventory, cluster, inventory.tenant(tenant_of(set_id)), key_hash))
 
     def _announced(self, set_id: str) -> addresses.Listed:
         """The entries of a tenant's addresses: the last thing, for without a name server there is nothing to announce."""
@@ -138,7 +166,10 @@ class Adding(OneCluster):
             inventory = self._store.inventory
             about.append(f"pods on {', '.join(n.name for n in hosting(inventory, self._cluster, tenant))}")
             if secret := key_secret(inventory, self._cluster, inventory.tenant(tenant)):
-                about.append(f"needs {secret.path}, which is made by you and never read here")
+                made = (
+                    f"is made of what {secret.source} holds when it is applied" if secret.source else "is made by you"
+                )
+                about.append(f"needs {secret.path}, which {made}, and never read there")
         if listing.calls:
             about.append(f"lets Calico announce {', '.join(self._cidrs(set_id))}")
         findings = [

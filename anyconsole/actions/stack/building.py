@@ -30,11 +30,12 @@ from anyconsole.actions.stack.request import (
 from anyconsole.drivers.kube import addresses
 from anyconsole.drivers.kube.errors import KubeError
 from anyconsole.drivers.kube.execute import named
-from anyconsole.drivers.kube.objects import HASH, SET_LABEL, collections_in
+from anyconsole.drivers.kube.objects import HASH, KEY_HASH, SET_LABEL, collections_in, holds_key
 from anyconsole.drivers.kube.rollout import rollout_of
 from anyconsole.drivers.kube.script import Call, Verb, parse
 from anyconsole.drivers.kube.sets import COUNTER, ours_in
 from anyconsole.drivers.transaction import Ended
+from anyconsole.drivers.tsig import TsigError, TsigKey, read_key
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model.inventory import ClusterSpec
 from anyconsole.model.store import FleetStore
@@ -126,7 +127,7 @@ class Stacking:
         pieces = _pieces(calls)
         self._seen[key] = Seen(total=len(pieces))
         for done, piece in enumerate(pieces, start=1):
-            line = await self._carry_out(hands, step.host, piece, begun=done > 1)
+            line = await self._carry_out(hands, step, piece, begun=done > 1)
             self._seen[key] = Seen(done=done, total=len(pieces))
             say(f"{done} of {len(pieces)} calls: {line}")
         while True:
@@ -143,12 +144,15 @@ class Stacking:
                 say(f"{len(pieces)} calls done; waits for {waiting[0].layer}: {waiting[0].words}")
             await asyncio.sleep(_LOOK_EVERY)
 
-    async def _carry_out(self, hands: InCluster, cluster: str, piece: Sequence[Call], *, begun: bool) -> str:
+    async def _carry_out(self, hands: InCluster, step: Step, piece: Sequence[Call], *, begun: bool) -> str:
         """One call, with what it expects. Raises AnyconsoleError; NotBegunError if it is the first and wasn't taken."""
+        cluster = step.host
         try:
-            said = await hands.carry_out(piece, _CALL_SECONDS)
-        except KubeError as error:
-            if begun or error.maybe_done:
+            key = await self._key(step, piece)
+            send = hands.carry_out(piece, _CALL_SECONDS) if key is None else hands.apply_key(piece, key, _CALL_SECONDS)
+            said = await send
+        except (KubeError, TsigError) as error:
+            if begun or (isinstance(error, KubeError) and error.maybe_done):
                 raise
             raise NotBegunError(str(error), Outcome.NO_EVIDENCE) from error
         line = said.stdout.decode("utf-8", "replace").strip().rpartition("\n")[2]
@@ -158,6 +162,17 @@ class Stacking:
             raise AnyconsoleError(f"{cluster}: {line}")
         ended = Ended(said.exit_status)
         raise NotBegunError(f"{cluster}: {line}", Outcome.CONFLICT if ended.is_conflict else Outcome.FAILED)
+
+    async def _key(self, step: Step, piece: Sequence[Call]) -> TsigKey | None:
+        """The TSIG key that a call needs, read now; None if it needs none. Raises TsigError."""
+        wanted = next((call for call in piece if call.verb is Verb.APPLY and holds_key(call.body)), None)
+        known = self._store.inventory.stack.tenant(tenant_of(step.part))
+        if wanted is None or wanted.body is None or known is None:
+            return None
+        key = await read_key(known)
+        if key.fingerprint(wanted.path) != wanted.body["metadata"]["annotations"][KEY_HASH]:
+            raise TsigError(f"{known.tsig_source} holds another TSIG key than when it was planned: plan again")
+        return key
 
     # --- looking
 
@@ -173,6 +188,8 @@ class Stacking:
         goes = any(call.verb is Verb.DELETE and call.path == space for call in calls)
         found = [obj for obj in found if goes or obj["kind"] != COUNTER]
         found += await hands.listed(f"{space}/pods", f"{SET_LABEL}={step.part}")
+        secrets = [call.path for call in calls if call.verb is Verb.DELETE and "/secrets/" in call.path]
+        found += [{**obj, "kind": "Secret"} for obj in await hands.find(secrets) if obj is not None]
         (still,) = await hands.find([space]) if goes else (None,)
         left = [f"{obj['kind']} {obj['metadata']['name']}" for obj in (*found, *([still] if still else []))]
         listed: list[str] = []

@@ -28,6 +28,7 @@ _FINDINGS: Final = {
     "namespace": "no namespace is used that others made",
     "conflicts": "no field is managed by somebody else",
     "api server": "the API server would take it all (dry run)",
+    "tsig": "every TSIG key can be read where the profile says",
 }
 """What planning finds out, and how it is said that it found nothing."""
 

@@ -11,7 +11,8 @@ from anyconsole.actions.stack.one_cluster import OneCluster
 from anyconsole.actions.stack.request import hosting, namespace_of, tenant_of
 from anyconsole.drivers.kube import addresses, script
 from anyconsole.drivers.kube.errors import KubeError
-from anyconsole.drivers.kube.objects import collections_in
+from anyconsole.drivers.kube.execute import named
+from anyconsole.drivers.kube.objects import collections_in, key_secret
 from anyconsole.drivers.kube.render import Object
 from anyconsole.drivers.kube.sets import MADE, counted, is_ours, removal, strangers
 from anyconsole.model import verdicts
@@ -32,6 +33,8 @@ class Removing(OneCluster):
         name = tenant_of(set_id)
         namespace = namespace_of(self._cluster, name)
         found = await self._ours(set_id)
+        key, unseen = await self._key(set_id, name)
+        found += key
         (space,) = await self._hands.find([f"/api/v1/namespaces/{namespace}"])
         others: list[str] = []
         if space is not None and is_ours(space, set_id) and MADE in (space["metadata"].get("annotations") or {}):
@@ -41,7 +44,7 @@ class Removing(OneCluster):
         listing = addresses.Listed((), self._listed)
         if calico is not None:
             listing = addresses.withdraw(calico, self._listed, self._cidrs(set_id))
-        about = [f"stays: {what}" for what in gone.stays]
+        about = [f"stays: {what}" for what in (*gone.stays, *unseen)]
         kept = set(self._cidrs(set_id)) & set(addresses.entries_of(listing.after)[0])
         about += [f"stays: {cidr} in BGPConfiguration default, which others listed" for cidr in sorted(kept)]
         services = [call for call in gone.calls if "/services/" in call.path]
@@ -63,9 +66,26 @@ class Removing(OneCluster):
             changes=tuple(self._changes(name)),
         )
 
+    async def _key(self, set_id: str, name: str) -> tuple[list[Object], list[str]]:
+        """The Secret with the tenant's TSIG key, if it is there and ours; else what may stay of it."""
+        secret = key_secret(self._store.inventory, self._cluster, self._store.inventory.tenant(name))
+        if secret is None:
+            return [], []
+        try:
+            (live,) = await self._hands.find([secret.path])
+        except KubeError as error:
+            if error.status != 403:
+                raise
+            return [], [f"{named(secret.path)}, if it is there: we may not look"] if secret.source else []
+        if live is None or not is_ours(live, set_id):
+            return [], [f"{named(secret.path)}, which somebody else made"] if live is not None else []
+        # Only its metadata was asked for, and that is how the answer calls itself.
+        return [{**live, "apiVersion": "v1", "kind": "Secret"}], []
+
     async def _others(self, set_id: str, namespace: str, ours: Sequence[Object]) -> list[str]:
         """What else is in a namespace, or may be."""
-        others = counted(next((obj for obj in ours if obj["kind"] == "ResourceQuota"), None))
+        keys = sum(obj["kind"] == "Secret" for obj in ours)
+        others = counted(next((obj for obj in ours if obj["kind"] == "ResourceQuota"), None), {"secrets": keys})
         for collection in (*collections_in(namespace), *(path.format(namespace) for path in _ELSEWHERE)):
             try:
                 others += strangers(await self._hands.listed(collection), set_id)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from anyconsole.drivers.kube.execute import Preview
     from anyconsole.drivers.kube.script import Call
     from anyconsole.drivers.ssh.execute import Completed
+    from anyconsole.drivers.tsig import TsigKey
     from anyconsole.model.pods import Permission
 
 __all__ = [
@@ -64,6 +65,7 @@ class InCluster(Protocol):
     async def preview(self, calls: Sequence[Call]) -> list[Preview]: ...  # noqa: D102
     async def denied(self, permissions: Iterable[Permission]) -> tuple[Permission, ...]: ...  # noqa: D102
     async def carry_out(self, calls: Sequence[Call], deadline: float) -> Completed: ...  # noqa: D102
+    async def apply_key(self, calls: Sequence[Call], key: TsigKey, deadline: float) -> Completed: ...  # noqa: D102
     async def run(  # noqa: D102
         self, namespace: str, pod: str, container: str, argv: Sequence[str], deadline: float
     ) -> Completed: ...

@@ -6,6 +6,7 @@ It knows nothing of what is asked: paths and objects are the callers'. How reque
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, TypeAlias
@@ -28,6 +29,10 @@ Object: TypeAlias = dict[str, Any]
 MAX_OBJECT: Final = 16 << 20
 MAX_PAGE: Final = 128 << 20
 _MAX_REFUSAL: Final = 65536
+
+_SECRETS: Final = re.compile(r"/secrets(?:/[^/]+)?/?\Z")
+_METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+"""All that is ever asked of Secrets: what they hold stays in the cluster."""
 _DEADLINE: Final = 30.0
 
 
@@ -152,6 +157,7 @@ class KubeApi:
             "resource": resource,
             "subresource": subresource,
             "namespace": permission.namespace,
+            "name": permission.name,
         }
         answer = await self._review(
             "authorization.k8s.io", "SelfSubjectAccessReview", {"resourceAttributes": attributes}
@@ -195,7 +201,8 @@ class KubeApi:
         content_type: str = "",
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """An answer that says yes, its body not read yet. Closed at the end; the connection of one that was read is used again."""
-        answer = await self._connection.request(method, path, query, timeout, data, content_type)
+        accept = _METADATA if _SECRETS.search(path) else ""
+        answer = await self._connection.request(method, path, query, timeout, data, content_type, accept)
         try:
             if answer.status >= 300:
                 raise await self._refusal(answer)

@@ -59,6 +59,11 @@ PENDING: Final = "anyconsole.io/drain-unconfirmed"
 ObjectKey: TypeAlias = tuple[str, str]
 """An object by its kind and name: none of these kinds is in a namespace."""
 
+_DEFAULTS: Final[Mapping[str, Json]] = {
+    "BGPConfiguration": {"logSeverityScreen": "Info", "serviceLoadBalancerAggregation": "Enabled"},
+}
+"""What Calico's schemas (3.32) put into an object that doesn't say it; older ones read nothing as the same."""
+
 _AS_NUMBER: Final = "projectcalico.org/ASNumber"
 _DEFAULT_AS: Final = 64512
 _SERIAL_TEXT: Final = re.compile(r"[0-9]{1,15}")
@@ -97,9 +102,15 @@ def objects_of(api: CalicoApi, lists: Mapping[str, Iterable[object]]) -> CalicoO
                 "apiVersion": "v1" if kind == "Node" else api.group_version,
                 "kind": kind,
                 "metadata": {"name": name} | kept,
-            } | ({} if kind == "Node" else {"spec": part(obj, "spec")})
+            } | ({} if kind == "Node" else {"spec": _without_defaults(kind, part(obj, "spec"))})
     about = part(found.get(("ClusterInformation", "default")), "spec")
     return CalicoObjects(api, found, _version(text(about, "calicoVersion")))
+
+
+def _without_defaults(kind: str, spec: Json) -> Json:
+    """A spec without what the API server put into it because nobody said anything; else an object of ours would never be empty again."""
+    given = _DEFAULTS.get(kind, {})
+    return {key: value for key, value in spec.items() if key not in given or given[key] != value}
 
 
 def _strings(found: Json) -> dict[str, str]:

@@ -70,6 +70,7 @@ class Connection:
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own
         data: bytes | None = None,
         content_type: str = "",
+        accept: str = "",
     ) -> aiohttp.ClientResponse:
         """Send a request; an answer that refuses it is an answer too. Its body isn't read yet, and it must be closed."""
         login = await self._current_login()
@@ -77,6 +78,8 @@ class Connection:
             base, headers = await self._route(login)
             if data is not None:
                 headers["Content-Type"] = content_type
+            if accept:
+                headers["Accept"] = accept
             try:
                 answer = await self._session.request(
                     method,

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from anyconsole.drivers.kube.errors import KubeError
+from anyconsole.drivers.kube.objects import holds_key
 from anyconsole.drivers.kube.script import Call, Verb, parse, unmet
 from anyconsole.drivers.ssh.execute import Completed
 from anyconsole.drivers.transaction import Ended
@@ -205,6 +206,8 @@ async def _carry_out(api: Sender, call: Call, query: dict[str, str]) -> str:
     method, content_type = _METHODS[call.verb]
     query = query | _force(call)
     before = ""
+    if call.verb is Verb.APPLY and holds_key(call.body) and "data" not in (call.body or {}):
+        raise _RefusedError(f"{named(call.path)}: without its key it would be emptied", 422)
     if call.verb is Verb.DELETE:
         try:
             await api.send(method, call.path, call.body, content_type=content_type, **query)

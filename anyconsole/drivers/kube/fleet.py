@@ -26,6 +26,7 @@ from anyconsole.drivers.kube.link import ClusterLink
 from anyconsole.drivers.kube.load_channel import PodChannel
 from anyconsole.drivers.kube.terminal import logs
 from anyconsole.drivers.kube.workloads import Emit
+from anyconsole.drivers.load.pod_counters import READING
 from anyconsole.drivers.prometheus import OpenTunnel
 from anyconsole.drivers.ssh.execute import Completed
 from anyconsole.model.inventory import Inventory, NodeSpec
@@ -129,6 +130,12 @@ class KubeFleet:
         api = self._link(generator.cluster).api
         pods = await running(api, generator)
         return await PodChannel.open(api, generator.namespace, pods[number], CONTAINER, program)
+
+    async def open_reader(self, node: str, tenant: str) -> PodChannel:
+        """Have the container of a tenant's name server show its counters (`pod_counters.READING`). Raises KubeError."""
+        link = self._link(node)
+        namespace, pod, container = link.workloads.name_server(self._nodes[node], tenant)
+        return await PodChannel.run(link.api, namespace, pod, container, READING, "counters")
 
     async def raw(self, name: str, section: str) -> str:
         """An object as YAML. Of a cluster: "pod/NAMESPACE/NAME" or "api"; of a node in one: "host" or "calico". Raises KubeError."""

@@ -6,13 +6,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
+import msgspec
+
 from anyconsole.drivers.kube.access import KubeApi, Object
 from anyconsole.drivers.kube.calico import CalicoApi
 from anyconsole.drivers.kube.errors import KubeError
 from anyconsole.drivers.kube.execute import Preview, carry_out, preview
+from anyconsole.drivers.kube.objects import filled
 from anyconsole.drivers.kube.script import Call
 from anyconsole.drivers.kube.terminal import execute
 from anyconsole.drivers.ssh.execute import Completed
+from anyconsole.drivers.tsig import TsigKey
 from anyconsole.model.pods import Permission
 
 __all__ = ["ClusterHands"]
@@ -71,6 +75,14 @@ class ClusterHands:
     async def carry_out(self, calls: Sequence[Call], deadline: float) -> Completed:
         """Carry out calls. Raises KubeError: the last of them may or may not have been."""
         return await carry_out(self._api, calls, deadline)
+
+    async def apply_key(self, calls: Sequence[Call], key: TsigKey, deadline: float) -> Completed:
+        """Carry out calls, the one that applies the Secret of a key with the key in it. Nobody hears of it. Raises KubeError."""
+        try:
+            said = await carry_out(self._api, [filled(call, key) for call in calls], deadline)
+        except KubeError as error:
+            raise KubeError(key.scrub(str(error)), fault=error.fault, maybe_done=error.maybe_done) from None
+        return msgspec.structs.replace(said, stdout=key.scrub(said.stdout.decode("utf-8", "replace")).encode())
 
     async def run(self, namespace: str, pod: str, container: str, argv: Sequence[str], deadline: float) -> Completed:
         """Run a command in a container. Raises KubeError."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from anyconsole.drivers.kube.script import Call, needed
 from anyconsole.model.pods import Permission
 
@@ -12,9 +14,5 @@ __all__ = ["lacking"]
 
 def lacking(calls: Iterable[Call], denied: Iterable[Permission]) -> tuple[Permission, ...]:
     """What the calls need and may not do. One that is denied in all namespaces (namespace "") is denied in each."""
-    refused = {(p.verb, p.group, p.resource, p.namespace) for p in denied}
-    return tuple(
-        p
-        for p in needed(calls)
-        if {(p.verb, p.group, p.resource, p.namespace), (p.verb, p.group, p.resource, "")} & refused
-    )
+    refused = set(denied)
+    return tuple(p for p in needed(calls) if {p, msgspec.structs.replace(p, namespace="")} & refused)

@@ -18,15 +18,16 @@ from anyconsole.drivers.kube import permissions
 from anyconsole.drivers.kube.access import KubeApi
 from anyconsole.drivers.kube.calico import CalicoApi, calico_api
 from anyconsole.drivers.kube.errors import KubeError
-from anyconsole.drivers.kube.rates import read_rates
+from anyconsole.drivers.kube.metrics import read_metrics
 from anyconsole.drivers.kube.routing import Routing
 from anyconsole.drivers.kube.values import WORD, text
 from anyconsole.drivers.kube.watch import Watch
 from anyconsole.drivers.kube.workloads import Emit, Workloads
 from anyconsole.drivers.prometheus import OpenTunnel
-from anyconsole.drivers.ssh.fault import POLICY, Fault, SshError, delay
+from anyconsole.drivers.ssh.fault import POLICY, Fault, delay
 from anyconsole.model.facts import Beat, Link, LinkState
 from anyconsole.model.inventory import ClusterSpec, Inventory
+from anyconsole.model.metrics import Metrics
 from anyconsole.model.pods import Cluster
 
 __all__ = ["ClusterLink"]
@@ -80,6 +81,13 @@ class ClusterLink:
         if self._routing is None:
             raise KubeError(f"{self.spec.name}: not connected", fault=Fault.LOST)
         return self._routing
+
+    @property
+    def workloads(self) -> Workloads:
+        """Its pods. Raises KubeError while it isn't connected."""
+        if self._workloads is None:
+            raise KubeError(f"{self.spec.name}: not connected", fault=Fault.LOST)
+        return self._workloads
 
     def poke(self) -> None:
         """Try again now."""
@@ -219,15 +227,12 @@ class ClusterLink:
         said = ""
         while True:
             began = time.monotonic()
-            try:
-                rates = await read_rates(api, self._inventory, self.spec, workloads)
-                if rates:
-                    self._emit(rates)
-                said = ""
-            except (KubeError, SshError) as error:
-                if str(error) != said:
-                    said = str(error)
-                    _log.warning("%s: no queries per second from Prometheus: %s", self.spec.name, error)
+            found = await read_metrics(api, self._inventory, self.spec, workloads)
+            self._emit(found)
+            error = next(fact.error for fact in found if isinstance(fact, Metrics))
+            if error and error != said:
+                _log.warning("%s: Prometheus doesn't tell all: %s", self.spec.name, error)
+            said = error
             await asyncio.sleep(max(0.5, self._inventory.poll.prometheus - (time.monotonic() - began)))
 
     # --- how it stands

@@ -44,9 +44,13 @@ class PodChannel:
     @classmethod
     async def open(cls, api: KubeApi, namespace: str, pod: str, container: str, program: str) -> PodChannel:
         """Start a program's command in a container. Raises KubeError."""
+        return await cls.run(api, namespace, pod, container, bootstrap(program)[0], f"load {program}")
+
+    @classmethod
+    async def run(cls, api: KubeApi, namespace: str, pod: str, container: str, command: str, what: str) -> PodChannel:
+        """Start a shell's command in a container; errors call it `what`. Raises KubeError."""
         channel = cls(api)
         where = f"{api.name}: {namespace}/{pod}"
-        command, _ = bootstrap(program)
         query: dict[str, Value] = {"stdin": True, "stdout": True, "stderr": True, "command": ["/bin/sh", "-c", command]}
         opening = exec_socket(api, namespace, pod, container, query, heartbeat=HEARTBEAT)
         channel._task = asyncio.create_task(channel._hold(opening), name=f"load channel to {where}")
@@ -55,7 +59,7 @@ class PodChannel:
                 await channel._socket
         except TimeoutError:
             channel.abort()
-            raise KubeError(f"{where}: load {program}: no channel in time", fault=Fault.TIMEOUT) from None
+            raise KubeError(f"{where}: {what}: no channel in time", fault=Fault.TIMEOUT) from None
         except BaseException:
             channel.abort()
             raise

@@ -1,7 +1,8 @@
 """The objects that set-up makes in a cluster, in the order in which they are applied: those of a tenant, of all tenants, of monitoring.
 
 Pure: from the profile and the templates. Every object carries owner labels, the set it belongs to, and a hash of what was rendered; what
-has no owner label of ours isn't ours. TSIG keys are in none of them: the profile names a Secret, and `key_secret` says what must be in it.
+has no owner label of ours isn't ours. TSIG keys are in none of them: `filled` puts one into its Secret as it is applied, and where the
+profile names no source of a key, `key_secret` says what must be in the Secret that somebody else makes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from anyconsole.drivers.kube.calico import MANAGED_BY, OWNER, CalicoApi, speaker
 from anyconsole.drivers.kube.daemons import DAEMONS, listening
 from anyconsole.drivers.kube.render import Object, RenderError, render
 from anyconsole.drivers.kube.script import Call, Verb
+from anyconsole.drivers.tsig import TsigKey
 from anyconsole.model.inventory import (
     ClusterSpec,
     Inventory,
@@ -34,6 +36,7 @@ from anyconsole.model.inventory import (
 __all__ = [
     "HASH",
     "INSTANCE_LABEL",
+    "KEY_HASH",
     "SET_LABEL",
     "TENANT_LABEL",
     "KeySecret",
@@ -42,6 +45,8 @@ __all__ = [
     "cluster_objects",
     "collection_of",
     "collections_in",
+    "filled",
+    "holds_key",
     "key_secret",
     "monitoring_objects",
     "named",
@@ -57,6 +62,9 @@ INSTANCE_LABEL: Final = "app.kubernetes.io/instance"
 HASH: Final = "anyconsole.io/rendered"
 """The annotation with a hash of the object as it was rendered."""
 
+KEY_HASH: Final = "anyconsole.io/key"
+"""The annotation of a Secret of ours that tells the TSIG key in it from another."""
+
 _KINDS: Final[Mapping[tuple[str, str], tuple[str, bool]]] = {
     ("v1", "Namespace"): ("namespaces", False),
     ("v1", "ResourceQuota"): ("resourcequotas", True),
@@ -64,6 +72,7 @@ _KINDS: Final[Mapping[tuple[str, str], tuple[str, bool]]] = {
     ("v1", "ServiceAccount"): ("serviceaccounts", True),
     ("v1", "ConfigMap"): ("configmaps", True),
     ("v1", "Service"): ("services", True),
+    ("v1", "Secret"): ("secrets", True),
     ("networking.k8s.io/v1", "NetworkPolicy"): ("networkpolicies", True),
     ("policy/v1", "PodDisruptionBudget"): ("poddisruptionbudgets", True),
     ("apps/v1", "Deployment"): ("deployments", True),
@@ -94,8 +103,13 @@ def tenants_of(inventory: Inventory, cluster: ClusterSpec) -> tuple[Tenant, ...]
     return tuple(tenant for tenant in inventory.tenants if tenant.name in here)
 
 
-def tenant_objects(inventory: Inventory, cluster: ClusterSpec, tenant: Tenant) -> tuple[Object, ...]:
-    """A tenant on a cluster, the namespace first. Raises RenderError if the profile doesn't say enough."""
+def tenant_objects(
+    inventory: Inventory, cluster: ClusterSpec, tenant: Tenant, key_hash: str = ""
+) -> tuple[Object, ...]:
+    """A tenant on a cluster, the namespace first. Raises RenderError if the profile doesn't say enough.
+
+    With the fingerprint of its TSIG key the Secret is among them, without what it holds; another key makes new pods.
+    """
     stack = inventory.stack
     here = _nodes_by_kind(inventory, cluster, tenant)
     known = _stack_tenant(inventory, tenant)
@@ -120,6 +134,8 @@ def tenant_objects(inventory: Inventory, cluster: ClusterSpec, tenant: Tenant) -
         ],
         "primaries_text": " ".join(known.primaries),
         "tsig": [known.tsig_secret] if known.tsig_secret else [],
+        "secret": known.tsig_secret,
+        "key_hash": key_hash,
         "ip_families": families,
         "ip_family_policy": "RequireDualStack" if len(families) == 2 else "SingleStack",
         "python_image": stack.python,
@@ -133,6 +149,7 @@ def tenant_objects(inventory: Inventory, cluster: ClusterSpec, tenant: Tenant) -
         **listening(known, tenant),
     }
     objects = [*render("namespace", values), *render("network-policies", values), *render("programs", values)]
+    objects += render("key", values) if key_hash else []
     workloads: list[Object] = []
     for kind, nodes in here.items():
         config = render(kind, values | {"nodes_text": "".join(f"{n.address} {n.name}\n" for n in nodes)})
@@ -141,9 +158,12 @@ def tenant_objects(inventory: Inventory, cluster: ClusterSpec, tenant: Tenant) -
     return _owned([*objects, *render("service", values), *workloads], set_id, tenant.name)
 
 
-def cluster_objects(inventory: Inventory, cluster: ClusterSpec) -> tuple[Object, ...]:  # noqa: ARG001 - as the others
+def cluster_objects(inventory: Inventory, cluster: ClusterSpec) -> tuple[Object, ...]:
     """What all tenants of a cluster share: namespace, priority, roles, and the account of the dead-man."""
-    return _owned([*render("cluster", {}), *render("roles", {})], "cluster")
+    known = [inventory.stack.tenant(tenant.name) for tenant in tenants_of(inventory, cluster)]
+    secrets = sorted({tenant.tsig_secret for tenant in known if tenant is not None and tenant.tsig_source})
+    keys = render("key-role", {"secrets": secrets}) if secrets else []
+    return _owned([*render("cluster", {}), *render("roles", {}), *keys], "cluster")
 
 
 def calico_objects(inventory: Inventory, cluster: ClusterSpec, api: CalicoApi) -> tuple[Object, ...]:
@@ -226,23 +246,43 @@ def calls(objects: Iterable[Object]) -> list[Call]:
 
 def collections_in(namespace: str) -> list[str]:
     """The collections of a tenant's or monitoring's namespace with objects of ours, in the order in which they are taken away."""
-    # Roles aren't for tenants, and whoever sets those up may not look at them.
-    wanted = [(key, plural) for key, (plural, namespaced) in _KINDS.items() if namespaced and "rbac" not in key[0]]
+    # Roles aren't for tenants, and whoever sets those up may not look at them; nor may anybody list Secrets.
+    wanted = [
+        (key, plural)
+        for key, (plural, namespaced) in _KINDS.items()
+        if namespaced and "rbac" not in key[0] and key[1] != "Secret"
+    ]
     wanted.sort(key=lambda kind: _GOING.index(kind[1]) if kind[1] in _GOING else len(_GOING))
     return [collection_of({"apiVersion": v, "kind": k, "metadata": {"namespace": namespace}}) for (v, k), _ in wanted]
 
 
+def holds_key(obj: Object | None) -> bool:
+    """Whether an object is a Secret that set-up makes of a TSIG key."""
+    return obj is not None and obj.get("kind") == "Secret" and KEY_HASH in (obj["metadata"].get("annotations") or {})
+
+
+def filled(call: Call, key: TsigKey) -> Call:
+    """A call that applies the Secret of a key, with the key in it: to be sent, and to be kept nowhere. Others as they are."""
+    if call.verb is not Verb.APPLY or call.body is None or not holds_key(call.body):
+        return call
+    return msgspec.structs.replace(call, body={**call.body, "data": key.data()})
+
+
 class KeySecret(msgspec.Struct, frozen=True):
-    """The Secret that must hold a tenant's TSIG key: its path, and what to do if it isn't there."""
+    """The Secret that must hold a tenant's TSIG key: its path, what to do if it is missing, and where set-up reads the key.
+
+    Without a `source` somebody else makes it.
+    """
 
     path: str
     advice: str
+    source: str = ""
 
 
 def key_secret(inventory: Inventory, cluster: ClusterSpec, tenant: Tenant) -> KeySecret | None:
-    """The Secret with the TSIG key of a tenant, None if it has none. Its content never passes through the console.
+    """The Secret with the TSIG key of a tenant, None if it has none.
 
-    Our roles don't let anybody read it either: that it is missing is told by the events of the pods that wait for it.
+    That one which somebody else makes is missing is told by the events of the pods that wait for it: our roles let nobody look.
     """
     known = inventory.stack.tenant(tenant.name)
     if known is None or not known.tsig_secret:
@@ -252,7 +292,7 @@ def key_secret(inventory: Inventory, cluster: ClusterSpec, tenant: Tenant) -> Ke
         f"the Secret {name} in {namespace} is missing, the pods wait for it: kubectl -n {namespace} create secret generic {name} "
         "--from-literal=name=KEY-NAME --from-literal=algorithm=hmac-sha256 --from-file=secret=FILE"
     )
-    return KeySecret(f"/api/v1/namespaces/{namespace}/secrets/{name}", advice)
+    return KeySecret(f"/api/v1/namespaces/{namespace}/secrets/{name}", advice, known.tsig_source)
 
 
 # Values
@@ -287,6 +327,7 @@ def _workload(
     exporter = stack.exporters.get(kind, "")
     # The nodes' names aren't part of it: a node more is no reason to restart the others.
     effective = [config[0]["data"][daemon.config], values["configure_program"], values["observer_program"]]
+    effective += filter(None, [values["key_hash"]])
     return {
         "kind": str(kind),
         "replicas": len(nodes),

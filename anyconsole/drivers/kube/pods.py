@@ -14,7 +14,7 @@ from anyconsole.drivers.kube.values import LINE, WORD, Json, condition, moment, 
 from anyconsole.model.facts import InstanceStatus
 from anyconsole.model.pods import Container, ContainerState, Pod
 
-__all__ = ["COMPONENT_LABEL", "NAME_SERVER", "instances", "pod_of"]
+__all__ = ["COMPONENT_LABEL", "NAME_SERVER", "instances", "pod_of", "server_on"]
 
 COMPONENT_LABEL: Final = "anyconsole.io/component"
 """What an object is of a tenant's set-up."""
@@ -152,6 +152,16 @@ def _container(
         last_exit_code=number(last, "exitCode") if last else None,
         last_finished_at=moment(last, "finishedAt"),
     )
+
+
+def server_on(pods: Iterable[Pod], kube_name: str, tenant: str, daemon: str) -> tuple[str, str] | None:
+    """Pod and container of a tenant's name server on a node, by what the cluster calls it; None if none runs there."""
+    mine = [pod for pod in _name_servers([p for p in pods if p.tenant == tenant]) if pod.host == kube_name]
+    pod = max(mine, key=_standing_in, default=None)
+    container = _server(pod, daemon) if pod is not None else None
+    if pod is None or container is None or container.state is not ContainerState.RUNNING:
+        return None
+    return pod.name, container.name
 
 
 def _name_servers(pods: list[Pod]) -> list[Pod]:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Protocol
 
 from anyconsole.drivers.kube.access import KubeApi
-from anyconsole.drivers.kube.errors import KubeError
+from anyconsole.drivers.kube.promql import ask
 from anyconsole.drivers.prometheus import read_series
 from anyconsole.model.facts import QueryRates
 from anyconsole.model.inventory import ClusterSpec, Inventory, PrometheusSpec
 
-__all__ = ["Pods", "proxy_path", "read_rates"]
-
-_SERVICE: Final = re.compile(r"(?P<namespace>[^/]+)/(?P<name>[^:]+):(?P<port>.+)")
-_DEADLINE: Final = 8.0
-_MOST: Final = 16 << 20
+__all__ = ["Pods", "read_rates"]
 
 
 class Pods(Protocol):
@@ -28,14 +22,6 @@ class Pods(Protocol):
 
     def tenant_in(self, namespace: str) -> str:
         """The tenant, "" if it is none's."""
-
-
-def proxy_path(service: str, path: str) -> str:
-    """The path of a Service "NAMESPACE/NAME:PORT" through the API server."""
-    match = _SERVICE.fullmatch(service)
-    if match is None:
-        raise KubeError(f"cluster.prometheus = {service!r}: expected NAMESPACE/SERVICE:PORT")
-    return f"/api/v1/namespaces/{match['namespace']}/services/http:{match['name']}:{match['port']}/proxy{path}"
 
 
 async def read_rates(api: KubeApi, inventory: Inventory, spec: ClusterSpec, pods: Pods) -> tuple[QueryRates, ...]:
@@ -74,27 +60,10 @@ async def _vector(
     api: KubeApi, spec: ClusterSpec, query: str, pods: Pods
 ) -> list[tuple[tuple[str, str], float, float]]:
     """((node, tenant), time, value) of each series that is about a pod of ours. Raises KubeError."""
-    path = proxy_path(spec.prometheus, "/api/v1/query")
-    answer = await api.get(path, query=query)
     found = []
-    match answer:
-        case {"status": "success", "data": {"result": list() as series}}:
-            for one in series[:100_000]:
-                match one:
-                    case {"metric": Mapping() as metric, "value": [int() | float() as at, str() as text]}:
-                        namespace = str(metric.get(spec.namespace_label, ""))
-                        node = pods.on(namespace, str(metric.get(spec.pod_label, "")))
-                        if node and (tenant := pods.tenant_in(namespace)):
-                            found.append(((node, tenant), float(at), _number(text)))
-                    case _:
-                        raise KubeError(f"{spec.name}: cluster.qps must give one sample for each pod")
-        case _:
-            raise KubeError(f"{spec.name}: Prometheus gave no answer to cluster.qps")
+    for sample in await ask(api, spec, query, "cluster.qps"):
+        namespace = str(sample.labels.get(spec.namespace_label, ""))
+        node = pods.on(namespace, str(sample.labels.get(spec.pod_label, "")))
+        if node and (tenant := pods.tenant_in(namespace)):
+            found.append(((node, tenant), sample.at, sample.value))
     return found
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")

@@ -152,7 +152,7 @@ _NEEDS: Final = {
     Verb.AWAIT: ("get",),
 }
 _PLACE: Final = re.compile(
-    r"/(?:api|apis/(?P<group>[^/]+))/[^/]+/(?:namespaces/(?P<namespace>[^/]+)/(?=[^/]))?(?P<resource>[^/?]+)(?:/[^/?]+)?(?P<sub>/[^/?]+)?"
+    r"/(?:api|apis/(?P<group>[^/]+))/[^/]+/(?:namespaces/(?P<namespace>[^/]+)/(?=[^/]))?(?P<resource>[^/?]+)(?:/(?P<name>[^/?]+))?(?P<sub>/[^/?]+)?"
 )
 
 
@@ -164,6 +164,8 @@ def needed(calls: Iterable[Call]) -> tuple[Permission, ...]:
             continue
         resource = match["resource"] + (match["sub"] or "")
         place = {"group": match["group"] or "", "namespace": match["namespace"] or ""}
+        if resource == "secrets":  # of which nobody may do anything to all
+            place["name"] = match["name"] or ""
         found |= dict.fromkeys(Permission(verb=verb, resource=resource, **place) for verb in _NEEDS[call.verb])
     return tuple(found)
 

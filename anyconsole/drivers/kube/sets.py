@@ -180,14 +180,21 @@ def strangers(objects: Iterable[Object], set_id: str) -> list[str]:
     ]
 
 
-def counted(quota: Object | None) -> list[str]:
-    """What a namespace holds of what we may not list, or may hold: nobody counts it where there is no quota, or it has not counted yet."""
+def counted(quota: Object | None, ours: Mapping[str, int] | None = None) -> list[str]:
+    """What a namespace holds of what we may not list, or may hold: nobody counts it where there is no quota, or it has not counted yet.
+
+    `ours` of them go with us.
+    """
     used = ((quota or {}).get("status") or {}).get("used") or {}
-    return [
-        f"{used[kind]} {kind}" if kind in used else f"{kind} that we may not list"
-        for kind in COUNTED
-        if used.get(kind) != "0"
-    ]
+    told = []
+    for kind in COUNTED:
+        mine, count = (ours or {}).get(kind, 0), str(used.get(kind, ""))
+        left = int(count) - mine if count.isdecimal() else None
+        if left is None or left < 0:
+            told.append(f"{kind} that we may not list")
+        elif left:
+            told.append(f"{left} {kind}")
+    return told
 
 
 def ours_in(objects: Iterable[Object], set_id: str) -> list[Object]:

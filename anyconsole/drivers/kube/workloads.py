@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from anyconsole.drivers.kube.access import KubeApi, Object
+from anyconsole.drivers.kube.errors import KubeError
 from anyconsole.drivers.kube.events import event_of, latest
-from anyconsole.drivers.kube.pods import instances, pod_of
+from anyconsole.drivers.kube.pods import instances, pod_of, server_on
 from anyconsole.drivers.kube.watch import Batch, Watch
 from anyconsole.model.facts import Beat, Gone, InstanceStatus, Observation
 from anyconsole.model.inventory import ClusterSpec, Inventory, NodeSpec
@@ -54,6 +55,15 @@ class Workloads:
         """The node of the profile on which a pod runs, "" if it is on none of them, or there is no such pod."""
         known = self._pods.get(namespace, {}).get(pod)
         return next((n.name for n in self._nodes if known is not None and n.address == known.host), "")
+
+    def name_server(self, node: NodeSpec, tenant: str) -> tuple[str, str, str]:
+        """Namespace, pod and container of a tenant's name server on a node. Raises KubeError if none runs there."""
+        namespace = self._spec.namespaces.get(tenant, "")
+        daemon = next((i.kind for i in node.instances if i.tenant == tenant), "")
+        found = server_on(self._pods.get(namespace, {}).values(), node.address, tenant, daemon)
+        if found is None:
+            raise KubeError(f"{self._spec.name}: no name server of {tenant} runs on {node.name}")
+        return namespace, *found
 
     def tenant_in(self, namespace: str) -> str:
         """Whose namespace this is, "" if it is no tenant's."""

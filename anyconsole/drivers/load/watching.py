@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -20,7 +20,7 @@ from anyconsole.errors import LoadError
 from anyconsole.model.inventory import Inventory
 from anyconsole.model.load_counters import NodeConditions, NodeCounters
 
-__all__ = ["Follow", "Watched", "Watching", "instances_of"]
+__all__ = ["Follow", "Watched", "Watcher", "Watching", "instances_of"]
 
 HEARTBEAT: Final = 1.0
 START_DEADLINE: Final = 15.0
@@ -31,6 +31,23 @@ _CLOSE_DEADLINE: Final = 1.0
 
 Follow: TypeAlias = Callable[[str, NodeCounters], None]
 """Is told each sample, with the node's name; must be quick."""
+
+
+class Watcher(Protocol):
+    """What tells of a node's counters while a load test lasts: `Watching`, and `pod_watching` for one in a cluster."""
+
+    @property
+    def error(self) -> LoadError | None:
+        """Why it is of no more use."""
+
+    async def start(self) -> NodeConditions:
+        """Begin, and say what doesn't change. Raises LoadError."""
+
+    async def sample(self) -> NodeCounters:
+        """What the node counts now. Raises LoadError."""
+
+    async def stop(self) -> None:
+        """End it. Never raises."""
 
 
 class Watched(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,6 +6,7 @@ from msgspec import structs
 
 from anyconsole.model.cluster_state import denied_of, is_done
 from anyconsole.model.facts import Key
+from anyconsole.model.metrics import DnsProbe
 from anyconsole.model.pod_verdict import PodVerdict, pod_verdict
 from anyconsole.model.pods import Pod
 from anyconsole.model.store import FleetStore
@@ -49,6 +50,26 @@ def _why_none(store: FleetStore, cluster: str, now: float, glyphs: Glyphs) -> tu
     return Verdict.UNKNOWN, cell, f"no pod of it in {namespace}"
 
 
+def _work(store: FleetStore, cluster: str, component: str, now: float) -> tuple[Verdict, str]:
+    """What a component that runs does for us, as the cluster's Prometheus shows it; ("SERVING", "") where nobody can tell."""
+    told = store.metrics(cluster)
+    if told is None or not store.is_fresh(told, now):
+        return Verdict.SERVING, ""
+    if component == "prometheus":
+        return (
+            (Verdict.DEGRADED, told.error) if told.error else (Verdict.SERVING, f"{told.rates} instances with a rate")
+        )
+    if told.error or component not in ("blackbox-exporter", "kube-state-metrics"):
+        return Verdict.SERVING, ""
+    if component == "kube-state-metrics":
+        counts = [w.available == w.wanted for w in store.workloads(cluster) if store.is_fresh(w, now)]
+        words, none = "workloads complete", "Prometheus has no workload of ours"
+    else:
+        counts = [p.succeeded for p in store.of_node(cluster, DnsProbe) if store.is_fresh(p, now)]
+        words, none = "DNS probes answered", "Prometheus has no DNS probe of a service address"
+    return Verdict.SERVING, f"{sum(counts)} of {len(counts)} {words}" if counts else none
+
+
 def _worst(found: list[PodVerdict]) -> PodVerdict:
     return min(found, key=lambda f: f.verdict.rank)
 
@@ -63,17 +84,20 @@ def _row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> tuple[Verdi
         return verdict, (text_cell(component), *cells)
     found = [pod_verdict(store, pod, now) for pod in pods]
     worst = _worst(found)
+    verdict, reason = worst.verdict, worst.reason
+    if verdict is Verdict.SERVING:
+        verdict, reason = _work(store, cluster, component, now)
     fresh = all(f.verdict is not Verdict.STALE for f in found)
     restarted = max((p.restarted_at for p in pods if p.restarted_at is not None), default=None)
     hosts = sorted({pod.host for pod in pods if pod.host})
-    return worst.verdict, (
+    return verdict, (
         text_cell(component),
-        structs.replace(verdict_cell(worst.verdict, glyphs, text_cell(worst.words).text), value=worst.words or "STALE"),
+        structs.replace(verdict_cell(verdict, glyphs, text_cell(worst.words).text), value=worst.words or "STALE"),
         share_cell(sum(pod.is_ready for pod in pods) if fresh else None, len(pods)),
         restarts_cell(sum(pod.restarts for pod in pods), restarted, now),
         structs.replace(text_cell(" ".join(hosts)), value=hosts, order=" ".join(hosts)),
         age_cell(max(f.age for f in found), store.max_age(pods[0].section)),
-        reason_cell(worst.verdict, worst.reason),
+        reason_cell(verdict, reason),
     )
 
 

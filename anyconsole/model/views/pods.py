@@ -1,15 +1,19 @@
 """Pods: one row per pod of every namespace that is watched, in the words of `kubectl get pods -A -o wide`.
 
-What may not be listed, and a cluster of which nothing is known, is a row that says so: it must not look as if nothing were there.
+What may not be listed, and a cluster of which nothing is known, is a row that says so: it must not look as if nothing were there. So is a
+workload that lacks pods, for no row of a pod can tell that there should be one.
 """
 
 from __future__ import annotations
+
+import math
 
 from msgspec import structs
 
 from anyconsole.model.cluster_state import denied_of, is_done
 from anyconsole.model.facts import Key, LinkState
 from anyconsole.model.inventory import ClusterSpec
+from anyconsole.model.metrics import Workload, workload_section
 from anyconsole.model.pod_verdict import pod_verdict
 from anyconsole.model.pods import Permission, Pod
 from anyconsole.model.store import FleetStore
@@ -69,13 +73,15 @@ def _keys(store: FleetStore) -> list[Key]:
         denied = denied_of(store.cluster(cluster.name), "pods")
         keys += dict.fromkeys(("denied", cluster.name, permission.namespace) for permission in denied)
         keys += [pod.key for pod in pods]
+        unseen = {permission.namespace for permission in denied}
+        keys += [w.key for w in store.workloads(cluster.name) if w.wanted != w.available or unseen & {"", w.namespace}]
     return keys
 
 
 def _cells(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> tuple[Verdict, tuple[Cell, ...]]:
     pod = store.pod(*key[1:]) if key[0] == Pod.kind else None
     if pod is None:
-        return _without_pod(store, key, glyphs)
+        return _without_pod(store, key, now, glyphs)
     found = pod_verdict(store, pod, now)
     ready, count = pod.ready
     fresh = found.verdict is not Verdict.STALE
@@ -94,7 +100,7 @@ def _cells(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> tuple[Ver
     )
 
 
-def _without_pod(store: FleetStore, key: Key, glyphs: Glyphs) -> tuple[Verdict, tuple[Cell, ...]]:
+def _without_pod(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> tuple[Verdict, tuple[Cell, ...]]:
     """A row that is about no pod: why none is shown, or none any more."""
     namespace = key[2] if len(key) > 2 else ""
     verdict, reason = Verdict.UNKNOWN, out_of_reach(store, key[1])
@@ -103,6 +109,8 @@ def _without_pod(store: FleetStore, key: Key, glyphs: Glyphs) -> tuple[Verdict, 
         permissions = tuple(p for p in denied_of(store.cluster(key[1]), "pods") if p.namespace == namespace)
         verdict, status, reason = Verdict.DEGRADED, denied_cell(glyphs), denied_words(store, key[1], permissions)
         namespace = namespace or "(all)"
+    elif key[0] == Workload.kind:
+        return _workload(store, key, now, glyphs)
     elif key[0] == Pod.kind:
         status, reason = verdict_cell(Verdict.UNKNOWN, glyphs, "gone"), ""
     empty = Cell("")
@@ -117,6 +125,40 @@ def _without_pod(store: FleetStore, key: Key, glyphs: Glyphs) -> tuple[Verdict, 
         empty,
         empty,
         empty,
+        reason_cell(verdict, reason),
+    )
+
+
+def _workload(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> tuple[Verdict, tuple[Cell, ...]]:
+    """A workload that lacks pods, or whose pods we may not list: as kube-state-metrics counts them."""
+    known, empty = store.get(key), Cell("")
+    verdict, words, reason, age, share = Verdict.UNKNOWN, "gone", "", math.inf, number(None)
+    if isinstance(known, Workload):
+        age = store.age(known, now)
+        share = share_cell(known.available if store.is_fresh(known, now) else None, known.wanted)
+        short = known.wanted - known.available
+        verdict, words = (
+            (Verdict.DEGRADED if known.available else Verdict.DOWN, "incomplete")
+            if short > 0
+            else (Verdict.SERVING, "complete")
+        )
+        reason = (
+            f"{short} of {known.wanted} pods are not available, by kube-state-metrics"
+            if short > 0
+            else "by kube-state-metrics"
+        )
+        if not store.is_fresh(known, now):
+            verdict, words = Verdict.STALE, ""
+    return verdict, (
+        text_cell(key[2]),
+        text_cell(key[3]),
+        share,
+        structs.replace(verdict_cell(verdict, glyphs, words), value=words or "STALE"),
+        number(None),
+        number(None),
+        empty,
+        empty,
+        age_cell(age, store.max_age(workload_section(""))),
         reason_cell(verdict, reason),
     )
 

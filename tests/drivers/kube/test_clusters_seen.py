@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from anyconsole.drivers.kube.errors import KubeError
 from anyconsole.drivers.kube.fleet import KubeFleet
+from anyconsole.drivers.load.pod_watching import PodWatching
 from anyconsole.model import verdicts
 from anyconsole.model.facts import Exported, LinkState
 from anyconsole.model.inventory import Inventory
@@ -18,6 +21,7 @@ from anyconsole.model.store import FleetStore, Update
 from anyconsole.model.verdicts import Verdict
 from anyconsole.profile import load_profile
 from tests.drivers.kube.networks import no_tunnel
+from tests.kube.apiserver.scripts import ExecCall, run_here
 from tests.kube.virtual import VirtualCluster
 
 _EXCLUDE = "node.kubernetes.io/exclude-from-external-load-balancers"
@@ -169,6 +173,33 @@ async def test_without_exec_exports_are_unknown_for_a_reason(cluster: VirtualClu
         assert denied is not None
         assert any(permission.resource == "pods/exec" for permission in denied.denied)
         assert seen.exported("hv1") <= {Exported.UNKNOWN}
+
+
+async def test_the_counters_of_a_name_server_are_shown_by_its_own_container(
+    cluster: VirtualCluster, tmp_path: Path
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    async def here(call: ExecCall) -> int:
+        asked.append((call.pod, call.container))
+        return await run_here(call)
+
+    cluster.scripts.execs.add("de", "ns-nsd-*", here)
+    async with watching(cluster, tmp_path) as seen:
+        await seen.until_serving()
+        channel = await seen.fleet.open_reader("hv2", "de")
+        pods = PodWatching("hv2", {"de": channel, "nic": "not asked"}, {})
+        try:
+            conditions = await pods.start()
+            sample = await pods.sample()
+        finally:
+            await pods.stop()
+        assert asked == [(cluster.name_servers("de")["node-2"], "nsd")]
+        assert conditions.host.cores == os.cpu_count()
+        assert sample.host.cores
+        assert sample.instances["nic"].unknown == {"cpu": "nic: not asked"}
+        with pytest.raises(KubeError, match="no name server of xy runs on hv2"):
+            await seen.fleet.open_reader("hv2", "xy")
 
 
 async def test_an_object_is_shown_without_what_looks_like_a_secret(cluster: VirtualCluster, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
+import kubernetes.client.models as published
 import msgspec
 import pytest
 
@@ -33,6 +34,7 @@ from anyconsole.drivers.transaction import Ended, Transaction
 from anyconsole.model.inventory import ClusterSpec, Inventory, NodeSpec
 from anyconsole.profile import load_profile
 from tests.drivers.kube.networks import no_tunnel
+from tests.kube.apiserver.calico import misfits
 from tests.kube.dead_men import DeadMen
 from tests.kube.virtual import VirtualCluster
 
@@ -133,6 +135,15 @@ async def undrain(world: World, serial: int) -> None:
     told = await world.plan(NodeDrain(serial=serial))
     assert (await world.run(told.apply))[0] is Ended.DONE
     assert (await world.run(told.confirm))[0] is Ended.DONE
+
+
+async def test_what_a_drain_makes_is_of_the_published_types(world: World) -> None:
+    told = await world.plan(mixed(world, 1))
+    made = {call.body["kind"]: call.body for call in parse(told.apply) if call.verb is Verb.CREATE and call.body}
+    assert made.keys() == {"Lease", "Job", "BGPFilter", "BGPPeer"}
+    published.V1Lease.model_validate(made["Lease"])
+    published.V1Job.model_validate(made["Job"])
+    assert misfits(made["BGPFilter"]) == misfits(made["BGPPeer"]) == []
 
 
 async def test_a_console_that_dies_between_any_two_calls_leaves_the_cluster_as_it_was(world: World) -> None:

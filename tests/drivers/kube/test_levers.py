@@ -50,6 +50,7 @@ from tests.drivers.kube.calico_fleet import (
 )
 from tests.drivers.kube.objects import falsified
 from tests.kube.apiserver import API_GROUP, CRD_GROUP, FakeCluster
+from tests.kube.apiserver.calico import misfits
 
 FLEET = inventory()
 HV1, HV2 = FLEET.nodes
@@ -68,9 +69,25 @@ def planned(world: CalicoObjects, wanted: NodeDrain, beside: NodeDrain = UNTOUCH
     levers = plan_levers(world, FLEET, HV1, wanted)
     assert levers.refused == ()
     after = applied(world, levers.changes)
+    fits(after)
     assert drain_of(after, FLEET, HV1) == wanted
     assert drain_of(after, FLEET, HV2) == beside
     return levers, after
+
+
+SCHEMAS = {(3, 32): "3.32.1", (3, 28): "3.26.5"}
+"""Published schemas by the version of Calico on paper; those of 3.26 are the oldest with BGPFilters."""
+
+
+def fits(world: CalicoObjects) -> None:
+    """Every object that a drain leaves is of Calico's own schemas."""
+    assert world.calico is not None
+    calico = SCHEMAS[world.calico]
+    for kind in ("BGPFilter", "BGPPeer", "BGPConfiguration"):
+        for name, obj in world.of(kind):
+            # The older ones are published in one group only, for both.
+            group = obj["apiVersion"] if calico == "3.32.1" else CRD.group_version
+            assert misfits({**obj, "apiVersion": group}, calico) == [], (kind, name)
 
 
 def titles(levers: Levers) -> list[str]:

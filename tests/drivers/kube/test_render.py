@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import os
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +12,6 @@ from typing import Any
 
 import kubernetes.client.models as published
 import pytest
-import yaml
 
 from anyconsole.drivers.kube import configure, script
 from anyconsole.drivers.kube.access import KubeApi
@@ -20,6 +19,7 @@ from anyconsole.drivers.kube.addresses import announce
 from anyconsole.drivers.kube.calico import CalicoApi
 from anyconsole.drivers.kube.diff import difference
 from anyconsole.drivers.kube.execute import carry_out
+from anyconsole.drivers.kube.hands import ClusterHands
 from anyconsole.drivers.kube.objects import (
     SET_LABEL,
     calico_objects,
@@ -33,10 +33,12 @@ from anyconsole.drivers.kube.objects import (
     tenants_of,
 )
 from anyconsole.drivers.kube.render import Object, RenderError, fill, load, render, template_names
+from anyconsole.drivers.tsig import parse_key
 from anyconsole.model.inventory import ClusterSpec, Inventory
 from tests.drivers.kube.networks import no_tunnel
 from tests.drivers.kube.stack import fleet
 from tests.kube.apiserver import FakeCluster
+from tests.kube.apiserver.calico import misfits
 from tests.kube.client import until
 
 FLEET = fleet()
@@ -67,9 +69,18 @@ def one(objects: tuple[Object, ...], kind: str, name: str = "") -> Object:
 def test_every_object_is_of_the_published_type_and_has_no_field_that_it_doesnt_know(obj: Object) -> None:
     model = getattr(published, f"V1{obj['kind']}")
     model.model_validate(obj)
-    misspelt = {**obj, "spek": {}}
     with pytest.raises(ValueError, match="spek"):
-        model.model_validate(misspelt)
+        model.model_validate({**obj, "spek": {}})
+
+
+def test_the_published_types_know_fields_deep_inside_too() -> None:
+    deployment = one(of(FLEET, "de"), "Deployment")
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    for wrong in ({"comand": ["nsd"]}, {"ports": [{"containerPort": "http"}]}, {"env": {"A": "b"}}):
+        broken = json.loads(json.dumps(deployment))
+        broken["spec"]["template"]["spec"]["containers"][0] = {**container, **wrong}
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            published.V1Deployment.model_validate(broken)
 
 
 def test_what_is_rendered_survives_being_printed_and_parsed_as_a_script() -> None:
@@ -154,6 +165,56 @@ def test_no_object_holds_a_key_only_the_name_of_its_secret() -> None:
     assert key_secret(FLEET, K3S, FLEET.tenant("nic")) is None
 
 
+SOURCE = ('tsig_secret = "tsig"', 'tsig_command = "pass show dns/de"')
+
+
+def test_a_key_with_a_source_is_a_secret_without_what_it_holds_and_another_one_makes_new_pods() -> None:
+    inventory = fleet(SOURCE)
+    cluster, tenant = inventory.clusters[0], inventory.tenant("de")
+    first, second = (tenant_objects(inventory, cluster, tenant, fingerprint) for fingerprint in ("aa", "bb"))
+    secret = one(first, "Secret", "tsig")
+    published.V1Secret.model_validate(secret)
+    assert secret["metadata"]["annotations"]["anyconsole.io/key"] == "aa"
+    assert secret["metadata"]["labels"][SET_LABEL] == "tenant-de"
+    assert set(secret) == {"apiVersion", "kind", "metadata", "type"}
+    pods = [one(objects, "Deployment")["spec"]["template"]["metadata"]["annotations"] for objects in (first, second)]
+    assert pods[0] != pods[1]
+    assert not [obj for obj in of(inventory, "de") if obj["kind"] == "Secret"], "render knows no fingerprint"
+    wanted = key_secret(inventory, cluster, tenant)
+    assert wanted is not None
+    assert wanted.source == "`pass show dns/de`"
+
+
+def test_the_role_for_keys_names_their_secrets_and_is_there_only_if_one_has_a_source() -> None:
+    inventory = fleet(SOURCE)
+    role = one(cluster_objects(inventory, inventory.clusters[0]), "ClusterRole", "anyconsole-keys")
+    published.V1ClusterRole.model_validate(role)
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["tsig"], "verbs": ["get", "create", "patch", "delete"]}
+    ]  # fmt: skip
+    assert not [obj for obj in cluster_objects(FLEET, K3S) if "keys" in obj["metadata"]["name"]]
+
+
+async def test_a_secret_is_never_applied_without_its_key_nor_read(cluster: FakeCluster) -> None:
+    inventory = fleet(SOURCE)
+    secret = one(tenant_objects(inventory, inventory.clusters[0], inventory.tenant("de"), "aa"), "Secret")
+    secret = {**secret, "metadata": {**secret["metadata"], "namespace": "default"}}
+    key = parse_key("transfer:" + base64.b64encode(b"sixteen bytes of it").decode(), "")
+    async with KubeApi.open(access(cluster), no_tunnel) as api:
+        hands = ClusterHands(api, None)
+        refused = await hands.carry_out(calls([secret]), 10)
+        assert refused.exit_status != 0
+        assert b"without its key it would be emptied" in refused.stdout
+        done = await hands.apply_key(calls([secret]), key, 10)
+        assert done.stdout == b"secrets/tsig in default created\n"
+        assert (await api.get(path_of(secret))).keys() == {"apiVersion", "kind", "metadata"}
+        listed = await api.get("/api/v1/namespaces/default/secrets")
+        assert all("data" not in item for item in listed["items"])
+    stored = cluster.get("secrets", "default", "tsig")
+    assert stored is not None
+    assert stored["data"] == key.data()
+
+
 def test_only_the_name_server_sees_the_configuration_with_the_key() -> None:
     pod = one(of(FLEET, "de"), "Deployment")["spec"]["template"]["spec"]
     seen = {c["name"] for c in pod["containers"] for m in c["volumeMounts"] if m["name"] in {"configuration", "tsig"}}
@@ -167,6 +228,12 @@ def test_only_the_name_server_sees_the_configuration_with_the_key() -> None:
         (('primaries = ["198.18.8.1"]', "primaries = []"), "expected at least one address"),
         (('primaries = ["198.18.8.1"]', 'primaries = ["192.0.2.1"]'), "is in the announced prefix 192.0.2.0/24"),
         (('tsig_secret = "tsig"', 'tsig_secret = "TSIG"'), "the name of a Kubernetes object"),
+        (
+            ('tsig_secret = "tsig"', 'tsig_command = "pass \\"show"'),
+            'expected a command with its arguments, like "pass show dns/de"',
+        ),
+        (('tsig_secret = "tsig"', 'tsig_env = "$DE"'), "expected the name of an environment variable"),
+        (('tsig_secret = "tsig"', 'tsig_env = "A"\n  tsig_command = "b"'), "a TSIG key has one source"),
         (("nsd:4.12.0", "nsd 4.12.0"), "the reference of an image"),
         (("images = { nsd", "images = { ndd"), 'did you mean "nsd"?'),
         (("bgp_peers = true", 'memory = "512"'), 'expected memory like "512Mi"'),
@@ -195,7 +262,7 @@ def test_what_the_profile_doesnt_say_is_named_before_anything_is_rendered() -> N
 def test_every_template_is_used_and_an_unknown_placeholder_is_an_error() -> None:
     used = {"calico", "bgp-peer", "monitoring", *FLEET.stack.monitoring, "nsd", "knot", "bind"}
     used |= {"namespace", "network-policies", "programs", "name-server", "service", "cluster", "roles"}
-    used |= {"generator", "node-lock", "installation"}
+    used |= {"generator", "node-lock", "installation", "key", "key-role"}
     assert set(template_names()) == used
     for name in template_names():
         if "$" in str(load(name)):
@@ -352,18 +419,18 @@ def test_sessions_of_the_profile_are_made_for_each_node_if_the_profile_says_so()
     assert len(calico_objects(fleet(("bgp_peers = true", "")), K3S, V3)) == 1
 
 
-PUBLISHED_CALICO = os.environ.get("ANYCONSOLE_TEST_CALICO_CRDS", "")
-
-
-@pytest.mark.skipif(not PUBLISHED_CALICO, reason="ANYCONSOLE_TEST_CALICO_CRDS names no folder with Calico's own CRDs")
-def test_calico_objects_are_of_calicos_own_schemas() -> None:
-    for api in (CRD, V3):
-        for obj in calico_objects(FLEET, K3S, api):
-            group = api.group_version.partition("/")[0]
-            path = Path(PUBLISHED_CALICO) / f"{group}_{obj['kind'].lower()}s.yaml"
-            (version,) = yaml.safe_load(path.read_text())["spec"]["versions"]
-            properties = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
-            assert set(obj["spec"]) <= set(properties)
+@pytest.mark.parametrize("api", [CRD, V3], ids=lambda api: api.group_version)
+def test_calico_objects_are_of_calicos_own_schemas(api: CalicoApi) -> None:
+    made = calico_objects(FLEET, K3S, api)
+    assert {obj["kind"] for obj in made} == {"BGPConfiguration", "BGPPeer"}
+    for obj in made:
+        assert misfits(obj) == []
+    assert misfits({**made[1], "spec": {**made[1]["spec"], "nodeSelector": "all()", "asn": 1, "peerIP": 7}}) == [
+        "spec.asn: unknown field",
+        'spec.peerIP: Invalid value: "integer": spec.peerIP in body must be of type string: "integer"',
+        "spec: Invalid value: node and nodeSelector cannot both be set",
+    ]
+    assert misfits({**made[1], "spec": {**made[1]["spec"], "node": ""}}) == []
 
 
 # Roles

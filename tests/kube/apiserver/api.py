@@ -271,6 +271,7 @@ class Api:
     def _prepare(self, resource: Resource, obj: Object, live: Object | None, how: How) -> None:
         if resource.is_custom:
             unknown = validation.prune(resource.schema or {}, obj)
+            validation.fill_in(resource.schema or {}, obj)
             if unknown and how.strict:
                 words = ", ".join(f'unknown field "{field}"' for field in unknown)
                 raise errors.bad_request(

@@ -8,9 +8,12 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Iterator
+from functools import cache
+from ipaddress import ip_network
 
-from tests.kube.apiserver import errors
-from tests.kube.apiserver.objects import Object, Value, dig, items, name_of
+from tests.kube.apiserver import cel, errors
+from tests.kube.apiserver.objects import Object, Value, copy, dig, items, name_of
 from tests.kube.apiserver.resources import Resource
 
 Causes = list[tuple[str, str]]
@@ -76,6 +79,24 @@ def prune(schema: Object, value: Value, path: str = "") -> list[str]:
             del value[key]
             taken.append(where)
     return taken
+
+
+def fill_in(schema: Object, value: Value) -> None:
+    """Put the defaults of a custom object's schema into it."""
+    for item in value if isinstance(value, list) else ():
+        fill_in(schema.get("items") or {}, item)
+    for key, inner in (schema.get("properties") or {}).items() if isinstance(value, dict) else ():
+        if "default" in inner and key not in value:
+            value[key] = copy(inner["default"])
+        if key in value:
+            fill_in(inner, value[key])
+
+
+def violations(schema: Object, value: Value) -> Causes:
+    """What is wrong with a custom object by its schema, also what the schema doesn't know."""
+    causes: Causes = []
+    _schema(schema, value, "", causes)
+    return causes + [(field, "unknown field") for field in prune(schema, copy(value))]
 
 
 def _metadata(resource: Resource, obj: Object) -> Causes:
@@ -221,6 +242,13 @@ def _fixed(spec: Object) -> Object:
     return fixed
 
 
+_ANY = 2**63
+_SIZES: tuple[tuple[str, str, str, type], ...] = (
+    ("minLength", "maxLength", "characters", str), ("minItems", "maxItems", "items", list),
+    ("minProperties", "maxProperties", "properties", dict),
+)  # fmt: skip
+
+
 _TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,), "array": (list,), "string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,),
 }  # fmt: skip
@@ -238,20 +266,10 @@ def _schema(schema: Object, value: Value, at: str, causes: Causes) -> None:
         kind = type(value).__name__.replace("str", "string").replace("int", "integer").replace("dict", "object")
         causes.append((at, f'Invalid value: "{kind}": {at} in body must be of type {wanted}: "{kind}"'))
         return
-    if "enum" in schema and value not in schema["enum"]:
-        supported = ", ".join(f'"{choice}"' for choice in schema["enum"])
-        causes.append((at, f'Unsupported value: "{value}": supported values: {supported}'))
-    if isinstance(value, str) and "pattern" in schema and not re.search(schema["pattern"], value):
-        causes.append((at, f"Invalid value: \"{value}\": {at} in body should match '{schema['pattern']}'"))
-    if isinstance(value, int | float):
-        if "minimum" in schema and value < schema["minimum"]:
-            causes.append(
-                (at, f"Invalid value: {value}: {at} in body should be greater than or equal to {schema['minimum']}")
-            )
-        if "maximum" in schema and value > schema["maximum"]:
-            causes.append(
-                (at, f"Invalid value: {value}: {at} in body should be less than or equal to {schema['maximum']}")
-            )
+    causes += [(at, words) for words in (*_sizes(schema, value, at), *_values(schema, value, at))]
+    for part in schema.get("allOf", ()):
+        _schema(part, value, at, causes)
+    causes += [(at, f"Invalid value: {words}") for words in cel.broken(schema, value)]
     if isinstance(value, list):
         for index, item in enumerate(value):
             _schema(schema.get("items") or {}, item, f"{at}[{index}]", causes)
@@ -263,3 +281,43 @@ def _schema(schema: Object, value: Value, at: str, causes: Causes) -> None:
             known = (schema.get("properties") or {}).get(key) or schema.get("additionalProperties")
             if isinstance(known, dict):
                 _schema(known, inner, f"{at}.{key}".lstrip("."), causes)
+
+
+def _sizes(schema: Object, value: Value, at: str) -> Iterator[str]:
+    if not isinstance(value, str | list | dict):
+        return
+    size = len(value)
+    for least, most, count, kind in _SIZES:
+        low, high = schema.get(least, 0), schema.get(most, _ANY)
+        if isinstance(value, kind) and not low <= size <= high:
+            yield f"Invalid value: {at} should have at least {low} and at most {high} {count}"
+
+
+def _values(schema: Object, value: Value, at: str) -> Iterator[str]:
+    if "enum" in schema and value not in schema["enum"]:
+        supported = ", ".join(f'"{choice}"' for choice in schema["enum"])
+        yield f'Unsupported value: "{value}": supported values: {supported}'
+    if isinstance(value, str):
+        if schema.get("format") == "cidr" and not _is_cidr(value):
+            yield f'Invalid value: "{value}": {at} in body must be of type cidr: "{value}"'
+        if "pattern" in schema and not _pattern(schema["pattern"]).search(value):
+            yield f"Invalid value: \"{value}\": {at} in body should match '{schema['pattern']}'"
+    if isinstance(value, int | float):
+        if "minimum" in schema and value < schema["minimum"]:
+            yield f"Invalid value: {value}: {at} in body should be greater than or equal to {schema['minimum']}"
+        if "maximum" in schema and value > schema["maximum"]:
+            yield f"Invalid value: {value}: {at} in body should be less than or equal to {schema['maximum']}"
+
+
+@cache
+def _pattern(text: str) -> re.Pattern[str]:
+    """Go's regular expressions may have flags where Python's may not."""
+    return re.compile(text.replace("(?i)", ""), re.IGNORECASE if "(?i)" in text else 0)
+
+
+def _is_cidr(text: str) -> bool:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return "/" in text

@@ -30,7 +30,7 @@ _REVISION = "deployment.kubernetes.io/revision"
 
 
 def deployment(api: Api, workload: Object) -> float | None:
-    """One ReplicaSet for each template there was; the newest gets the replicas, the others lose them when it is ready."""
+    """One ReplicaSet for each template there was; the newest gets the replicas, the others lose them when it is ready, or one by one."""
     wanted = dig(workload, "spec", "replicas") or 0
     key = template_hash(workload)
     owned = _owned(api, "replicasets.apps", workload)
@@ -41,10 +41,14 @@ def deployment(api: Api, workload: Object) -> float | None:
         if recreate and any(_count(rs, "replicas") for rs in old):
             _scale_all(api, old, 0)
             return None
-        newest = _create_replica_set(api, workload, key, wanted, 1 + max((_revision(rs) for rs in owned), default=0))
-    _scale_all(api, [newest], wanted)
-    if _count(newest, "availableReplicas") >= wanted:
-        _scale_all(api, old, 0)
+        first = 0 if old and not recreate else wanted
+        newest = _create_replica_set(api, workload, key, first, 1 + max((_revision(rs) for rs in owned), default=0))
+    if dig(workload, "spec", "strategy", "rollingUpdate", "maxSurge") == 0:
+        _roll(api, workload, newest, old)
+    else:
+        _scale_all(api, [newest], wanted)
+        if _count(newest, "availableReplicas") >= wanted:
+            _scale_all(api, old, 0)
     everything = [newest, *old]
     available = sum(_count(rs, "availableReplicas") for rs in everything)
     status: Object = {"observedGeneration": workload["metadata"]["generation"]}
@@ -73,6 +77,23 @@ def deployment(api: Api, workload: Object) -> float | None:
     meta(changed).setdefault("annotations", {})[_REVISION] = str(_revision(newest))
     api.write(api.catalogue.named("deployments"), changed)
     return None
+
+
+def _roll(api: Api, workload: Object, newest: Object, old: list[Object]) -> None:
+    """Without a surge: a new pod when an old one is gone, an old one goes while enough are available."""
+    wanted = dig(workload, "spec", "replicas") or 0
+    here = [newest, *old]
+    left = sum(max(_count(rs, "replicas"), dig(rs, "spec", "replicas") or 0) for rs in old)
+    unavailable = dig(workload, "spec", "strategy", "rollingUpdate", "maxUnavailable") or 0
+    # What is on its way down already isn't available any more, whatever its status still says.
+    going = sum(max(0, _count(rs, "replicas") - (dig(rs, "spec", "replicas") or 0)) for rs in here)
+    spare = sum(_count(rs, "availableReplicas") for rs in here) - going - (wanted - unavailable)
+    for replicas in old:
+        asked = dig(replicas, "spec", "replicas") or 0
+        fewer = min(asked, max(0, spare))
+        spare -= fewer
+        _scale_all(api, [replicas], asked - fewer)
+    _scale_all(api, [newest], max(dig(newest, "spec", "replicas") or 0, wanted - left))
 
 
 def replica_set(api: Api, workload: Object) -> float | None:
