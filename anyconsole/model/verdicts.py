@@ -15,7 +15,16 @@ import msgspec
 
 from anyconsole.model.cluster_state import excluded_words, not_ready_words
 from anyconsole.model.drain_state import disabled_words, drain_words, expired_words, file_drift
-from anyconsole.model.facts import Chroot, Exported, InstanceStatus, Link, LinkState, SessionState, SpeakerStatus
+from anyconsole.model.facts import (
+    Chroot,
+    Export,
+    Exported,
+    InstanceStatus,
+    Link,
+    LinkState,
+    SessionState,
+    SpeakerStatus,
+)
 from anyconsole.model.inventory import InstanceSpec, NodeSpec, SessionSpec, SpeakerSpec, Tenant, family_of
 from anyconsole.model.peer_view import PEER_SETTLING, contradicts, peer_view
 from anyconsole.model.store import FleetStore
@@ -30,7 +39,7 @@ CLOCK_TOLERANCE = 2.0
 """Seconds by which a node's clock may differ from ours."""
 
 _SETTLING = 4.0
-"""Seconds that a speaker may take to announce on a session that came up, before its silence is called drift."""
+"""Seconds that a speaker may take to announce on a session that came up, or Calico to do as its objects say, before it is called drift."""
 
 
 class Verdict(StrEnum):
@@ -257,6 +266,8 @@ def announcement(
     if settling:
         return say(Verdict.UNKNOWN, "session came up just now", export.exported)
     verdict, reason = _agreement(intent, export.exported, answers, why)
+    if verdict is Verdict.DRIFT and _is_under_way(store, status, export, now):
+        return say(Verdict.UNKNOWN, f"drain state changed just now, still {export.exported}", export.exported)
     if verdict in (Verdict.DRAINED, Verdict.SOFT):
         if overdue := expired_words(status, now):
             return say(Verdict.EXPIRED, overdue, export.exported)
@@ -266,6 +277,12 @@ def announcement(
         if contradicts(export.exported, view):
             reason += f", but {session.peer} still has it ({view.words})"
     return say(verdict, reason, export.exported)
+
+
+def _is_under_way(store: FleetStore, status: SpeakerStatus, export: Export, now: float) -> bool:
+    """Whether a drain state is newer than what is exported can be: in a cluster it is written into objects, and Calico follows them."""
+    is_new = now - status.at < _SETTLING or store.seen_at(export) < status.at
+    return bool(store.inventory.node(status.node).cluster) and is_new
 
 
 def _agreement(intent: Intent, exported: Exported, answers: bool | None, why: str) -> tuple[Verdict, str]:

@@ -198,6 +198,8 @@ def _fact_lines(store: FleetStore, fact: Observation, now: float) -> list[Line]:
         value = getattr(fact, name)
         if name in _OMITTED or value in ("", None, (), {}) or (isinstance(value, str) and value in about):
             continue
+        if name == "chroot" and fact.section.startswith("pod:"):
+            continue  # it has a container instead
         if name in _AGES and isinstance(value, float):
             texts = [f"{human_duration(now - value)} ago ({clock(value)} UTC)"]
         else:

@@ -35,6 +35,10 @@ _PERMISSIONS_EVERY: Final = 60.0
 _LONGEST_PAUSE: Final = 10.0
 """Seconds between two attempts at an API server that isn't there, at most."""
 
+_READY: Final = "/readyz"
+"""Answered only by a server that reaches its storage: one that doesn't tells its version all the same, and leaves its watches silent."""
+_HIDDEN: Final = frozenset({403, 404})
+
 _log = logging.getLogger(__name__)
 
 
@@ -60,6 +64,7 @@ class ClusterLink:
         self._fact: Link | None = None
         self._poked = asyncio.Event()
         self._permissions_due = asyncio.Event()
+        self._question = _READY
 
     @property
     def api(self) -> KubeApi:
@@ -155,7 +160,13 @@ class ClusterLink:
     # --- is it there
 
     async def _ping(self, api: KubeApi) -> None:
-        await api.read("/version", {}, most=65536, deadline=self._inventory.poll.drop)
+        try:
+            await api.read(self._question, {}, most=65536, deadline=self._inventory.poll.drop)
+        except KubeError as error:
+            if self._question != _READY or error.status not in _HIDDEN:
+                raise
+            self._question = "/version"  # which nobody is refused
+            await self._ping(api)
 
     async def _beat(self, api: KubeApi) -> None:
         """Ask whether the API server is there; what is being watched is fresh as of then."""

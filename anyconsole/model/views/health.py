@@ -59,11 +59,20 @@ def _readiness_cell(store: FleetStore, node: str, tenant: Tenant, now: float) ->
 
 def _chroot_cell(spec: NodeSpec, known: InstanceStatus | None) -> Cell:
     """Whether its process is where it belongs."""
-    if spec.cluster and known is not None and known.running:
-        return Cell("pod", value="pod")
+    if spec.cluster:
+        return Cell("pod", Level.NONE if known is not None and known.running else Level.STALE, "pod")
     chroot = known.chroot if known and known.running else Chroot.UNKNOWN
     level = {Chroot.INSIDE: Level.OK, Chroot.OUTSIDE: Level.CRIT, Chroot.UNKNOWN: Level.STALE}[chroot]
     return Cell(str(chroot), level, str(chroot))
+
+
+def _uptime(store: FleetStore, spec: NodeSpec, known: InstanceStatus | None) -> float | None:
+    """Seconds it has run. A pod's was told once, and has grown since; it moves in steps, as that of a process does."""
+    if known is None or known.uptime is None or not spec.cluster:
+        return known.uptime if known is not None else None
+    seconds = int(known.uptime + store.seen_at(known) - known.at)
+    step = 10 if seconds < 600 else 60
+    return float(seconds // step * step)
 
 
 def _health_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
@@ -74,6 +83,7 @@ def _health_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
     status = store.instance(*key[1:])
     known = status if store.is_fresh(status, now) else None
     serials = known.serials if known else {}
+    uptime = _uptime(store, spec, known)
     process = f"{instance_spec.kind} {clean(known.version, 20) if known else ''}".strip()
     return Row(
         key,
@@ -84,7 +94,7 @@ def _health_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
             Cell(process, value=process),
             _chroot_cell(spec, known),
             number(known.pid if known else None),
-            Cell(duration(known.uptime if known else None), value=known.uptime if known else None),
+            Cell(duration(uptime), value=uptime),
             size(known.rss if known else None),
             _inside_cell(store, spec.name, tenant, Family.IPV4, now),
             _inside_cell(store, spec.name, tenant, Family.IPV6, now),

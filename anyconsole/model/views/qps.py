@@ -26,7 +26,8 @@ def _qps_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
     own = store.rates(node, tenant, "probe")
     theirs = store.rates(node, tenant, "prometheus")
     counted = own if own is not None and store.is_fresh(own, now) else None
-    scraped = theirs if theirs is not None and store.is_fresh(theirs, now) else None
+    is_seen = theirs is not None and store.is_fresh(theirs, now) and store.sees_prometheus(node, now)
+    scraped = theirs if is_seen else None
     series = store.series(node, tenant)[-20:]
     evidence = shown or own or theirs
     age = store.age(evidence, now) if evidence else math.inf
@@ -44,7 +45,7 @@ def _qps_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
             rate(scraped.qps if scraped else None),
             age_cell(store.age(theirs, now) if theirs else math.inf, store.max_age("prometheus")),
             Cell(shown.source if shown else "none", level, shown.source if shown else None),
-            age_cell(age, store.inventory.poll.stale),
+            age_cell(age, store.max_age(shown.section) if shown else 0.0),
             Cell(
                 " ".join(f"{clean(k, 12)} {v:.0f}" for k, v in rcodes.items()),
                 Level.WARN if wrong else Level.NONE,

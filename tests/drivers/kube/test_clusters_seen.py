@@ -18,6 +18,7 @@ from anyconsole.model.store import FleetStore, Update
 from anyconsole.model.verdicts import Verdict
 from anyconsole.profile import load_profile
 from tests.drivers.kube.networks import no_tunnel
+from tests.kube.apiserver.server import Fault
 from tests.kube.virtual import VirtualCluster
 
 _EXCLUDE = "node.kubernetes.io/exclude-from-external-load-balancers"
@@ -103,6 +104,31 @@ async def test_a_hanging_api_server_makes_its_rows_stale_and_comes_back_without_
         finally:
             cluster.start()
         await seen.until_serving()
+
+
+async def test_an_api_server_that_lost_its_storage_is_not_believed_though_it_still_tells_its_version(
+    cluster: VirtualCluster, tmp_path: Path
+) -> None:
+    async with watching(cluster, tmp_path) as seen:
+        await seen.until_serving()
+        cluster.fail(Fault(500, "InternalError", "etcd failed", 1_000, plural="readyz"))
+        try:
+            await seen.until(lambda: seen.verdict("hv1") is Verdict.STALE)
+            assert "etcd failed (500)" in seen.words("hv1")
+        finally:
+            cluster.call(cluster.server.faults.clear)
+        await seen.until_serving()
+
+
+async def test_who_may_not_ask_whether_the_server_is_ready_sees_the_cluster_all_the_same(
+    cluster: VirtualCluster, tmp_path: Path
+) -> None:
+    cluster.fail(Fault(403, "Forbidden", "not for you", 1_000, plural="readyz"))
+    try:
+        async with watching(cluster, tmp_path) as seen:
+            await seen.until_serving()
+    finally:
+        cluster.call(cluster.server.faults.clear)
 
 
 async def test_a_calico_that_hangs_is_not_believed_while_pods_still_are(
