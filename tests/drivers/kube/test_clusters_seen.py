@@ -11,15 +11,18 @@ from pathlib import Path
 import pytest
 
 from anyconsole.drivers.kube.fleet import KubeFleet
+from anyconsole.drivers.prometheus import OpenTunnel
 from anyconsole.model import verdicts
 from anyconsole.model.facts import Exported, LinkState
 from anyconsole.model.inventory import Inventory
 from anyconsole.model.store import FleetStore, Update
 from anyconsole.model.verdicts import Verdict
 from anyconsole.profile import load_profile
-from tests.drivers.kube.networks import no_tunnel
+from tests.drivers.kube.networks import Tunnel, no_tunnel
+from tests.kube.apiserver import ExecCall
 from tests.kube.apiserver.server import Fault
 from tests.kube.virtual import VirtualCluster
+from tests.terminal import ENTER, Terminal
 
 _EXCLUDE = "node.kubernetes.io/exclude-from-external-load-balancers"
 
@@ -37,10 +40,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualCluster
 class Seen:
     """The fleet as it is seen."""
 
-    def __init__(self, inventory: Inventory) -> None:
+    def __init__(self, inventory: Inventory, open_tunnel: OpenTunnel) -> None:
         self.inventory = inventory
         self.store = FleetStore(inventory)
-        self.fleet = KubeFleet(inventory, self._take, no_tunnel)
+        self.fleet = KubeFleet(inventory, self._take, open_tunnel)
 
     def _take(self, updates: Sequence[Update]) -> None:
         self.store.apply(updates)
@@ -67,8 +70,13 @@ class Seen:
 
 
 @asynccontextmanager
-async def watching(cluster: VirtualCluster, folder: Path, kubeconfig: Path | None = None) -> AsyncIterator[Seen]:
-    seen = Seen(load_profile(str(cluster.profile(folder / "virtual.toml", kubeconfig=kubeconfig))))
+async def watching(
+    cluster: VirtualCluster, folder: Path, kubeconfig: Path | None = None, through: OpenTunnel | None = None
+) -> AsyncIterator[Seen]:
+    path = cluster.profile(folder / "virtual.toml", kubeconfig=kubeconfig)
+    if through is not None:
+        path.write_text(path.read_text().replace("kubeconfig =", 'jump = ["outer", "inner"]\nkubeconfig ='))
+    seen = Seen(load_profile(str(path)), through or no_tunnel)
     task = asyncio.create_task(seen.fleet.run())
     try:
         yield seen
@@ -205,4 +213,45 @@ async def test_an_object_is_shown_without_what_looks_like_a_secret(cluster: Virt
         assert f"name: {pod}" in shown
         assert "managedFields" not in shown
         assert await seen.fleet.look(["hv1", "hv2"], 5.0) == {"hv1", "hv2"}
-        assert seen.fleet.shell("k3s", f"pod/de/{pod}/nsd")[-3:] == ["de", pod, "nsd"]
+        assert (await seen.fleet.shell("k3s", f"pod/de/{pod}/nsd"))[-4:] == ["0", "de", pod, "nsd"]
+
+
+async def test_a_shell_goes_through_the_jump_hosts_as_everything_else_does(
+    cluster: VirtualCluster, tmp_path: Path
+) -> None:
+    async def shell(call: ExecCall) -> int:
+        assert call.tty
+        await call.out(f"{call.pod}$ ".encode())
+        while b"\r" not in await call.read():
+            continue
+        return 5
+
+    hidden = tmp_path / "hidden.kubeconfig"
+    hidden.write_text(cluster.kubeconfig.read_text().replace(cluster.url, "https://kubernetes.default.svc:6443"))
+    tunnel = Tunnel(cluster)
+    pod = cluster.name_servers("de")["node-1"]
+    cluster.scripts.execs.add("de", pod, shell)
+    async with watching(cluster, tmp_path, hidden, tunnel) as seen:
+        await seen.until_serving()
+        argv = await seen.fleet.shell("k3s", f"pod/de/{pod}/nsd")
+        with Terminal(argv) as terminal:
+            await asyncio.to_thread(terminal.wait_for, rf"^{pod}\$", 20)
+            terminal.send(ENTER)
+            assert await asyncio.to_thread(terminal.exit_status, 10) == 5
+    assert tunnel.asked == [("outer,inner", "kubernetes.default.svc", 6443)], "the engine's own tunnel, and no other"
+
+
+async def test_a_shell_whose_tunnel_is_gone_says_so(cluster: VirtualCluster, tmp_path: Path) -> None:
+    hidden = tmp_path / "hidden.kubeconfig"
+    hidden.write_text(cluster.kubeconfig.read_text().replace(cluster.url, "https://kubernetes.default.svc:6443"))
+    tunnel = Tunnel(cluster)
+    async with watching(cluster, tmp_path, hidden, tunnel) as seen:
+        await seen.until_serving()
+        argv = await seen.fleet.shell("k3s", "pod/de/ns/nsd")
+        tunnel.cut()
+        with Terminal(argv, columns=200) as terminal:
+            await asyncio.to_thread(
+                terminal.wait_for,
+                r"k3s: https://kubernetes\.default\.svc:6443 through outer,inner: connection refused",
+                20,
+            )
