@@ -27,7 +27,7 @@ from anyconsole.drivers.prometheus import OpenTunnel
 from anyconsole.drivers.ssh.fault import POLICY, Fault, SshError, delay
 from anyconsole.model.facts import Beat, Link, LinkState
 from anyconsole.model.inventory import ClusterSpec, Inventory
-from anyconsole.model.pods import Cluster
+from anyconsole.model.pods import Cluster, Permission
 
 __all__ = ["ClusterLink"]
 
@@ -64,6 +64,7 @@ class ClusterLink:
         self._fact: Link | None = None
         self._poked = asyncio.Event()
         self._permissions_due = asyncio.Event()
+        self._told_closed: frozenset[Permission] = frozenset()
         self._question = _READY
 
     @property
@@ -187,6 +188,8 @@ class ClusterLink:
             if all(watch.state.synced or watch.state.denied for watch in self._watches()):
                 self.settled.set()
             self._freshen(at)
+            if self._closed() != self._told_closed:
+                self._permissions_due.set()
             await asyncio.sleep(max(0.1, self._inventory.poll.probe - (time.monotonic() - began)))
 
     def _freshen(self, at: float) -> None:
@@ -200,10 +203,16 @@ class ClusterLink:
 
     # --- what we may, and how it is
 
+    def _closed(self) -> frozenset[Permission]:
+        """What we were refused to watch, whatever we are said to be allowed to."""
+        return frozenset(permissions.watching(watch.path) for watch in self._watches() if watch.state.denied)
+
     async def _tell_permissions(self, api: KubeApi) -> None:
         while True:
+            self._told_closed = self._closed()
             try:
                 version = await api.get("/version")
+                denied = {*await permissions.denied(api, self.spec, self._calico), *self._told_closed}
                 fact = Cluster(
                     node=self.spec.name,
                     section="api",
@@ -211,7 +220,7 @@ class ClusterLink:
                     version=text(version, "gitVersion", WORD),
                     calico=self._calico.group_version if self._calico is not None else "",
                     user=await api.whoami(),
-                    denied=await permissions.denied(api, self.spec, self._calico),
+                    denied=tuple(sorted(denied)),
                 )
                 self._emit([fact])
             except KubeError as error:

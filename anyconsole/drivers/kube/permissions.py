@@ -15,7 +15,7 @@ from anyconsole.drivers.kube.lock import NAMESPACE
 from anyconsole.model.inventory import ClusterSpec
 from anyconsole.model.pods import Permission
 
-__all__ = ["CHANGED", "changing", "denied", "reading"]
+__all__ = ["CHANGED", "changing", "denied", "reading", "watching"]
 
 _AT_ONCE: Final = 4
 _NAMESPACES: Final = 20
@@ -50,6 +50,19 @@ def reading(spec: ClusterSpec, calico: CalicoApi | None) -> Iterator[Permission]
         yield Permission(verb="create", resource="pods/exec", namespace=spec.calico)
     if spec.prometheus:
         yield Permission(verb="get", resource="services/proxy", namespace=spec.prometheus.partition("/")[0])
+
+
+def watching(path: str) -> Permission:
+    """What it takes to watch a collection: who may list it may not always."""
+    match path.split("/")[1:]:
+        case ["api", _, *rest]:
+            group = ""
+        case ["apis", group, _, *rest]:
+            pass
+        case _:
+            raise ValueError(f"{path} is no collection")
+    namespace = rest[1] if rest[0] == "namespaces" and len(rest) > 2 else ""
+    return Permission(verb="watch", resource=rest[-1], group=group, namespace=namespace)
 
 
 def changing(calico: CalicoApi | None) -> Iterator[Permission]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from anyconsole.model import verdicts
+from anyconsole.model.cluster_state import NO_PERMISSION, may_not_see_speaker
 from anyconsole.model.drain_state import disabled_words
 from anyconsole.model.facts import Key, SessionState
 from anyconsole.model.inventory import SessionSpec, SpeakerSpec, Tenant, family_of
@@ -71,6 +72,8 @@ def _session_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row
     daemon = store.speaker(key[1], speaker.name)
     if daemon is not None and store.is_fresh(daemon, now) and not daemon.running:
         verdict, words, why = Verdict.DOWN, "DAEMON DOWN", verdicts.not_running(daemon)
+    elif not store.is_fresh(status, now) and (denied := may_not_see_speaker(store, store.inventory.node(key[1]))):
+        verdict, words, why = Verdict.UNKNOWN, NO_PERMISSION, denied
     elif status is None:
         verdict, words, why = Verdict.UNKNOWN, "", "not seen yet"
     elif not store.is_fresh(status, now):

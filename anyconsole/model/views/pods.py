@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from anyconsole.model.cluster_state import denied_of, is_done
+from anyconsole.model.cluster_state import NO_PERMISSION, denied_of, is_done
 from anyconsole.model.facts import Key, LinkState
 from anyconsole.model.inventory import ClusterSpec
 from anyconsole.model.pod_verdict import pod_verdict
@@ -33,7 +33,7 @@ def restarts_cell(count: int, last: float | None, now: float) -> Cell:
 
 def denied_cell(glyphs: Glyphs) -> Cell:
     """The status of what may not be listed."""
-    return Cell(f"{glyphs.warn} no permission", Level.WARN, "no permission", Verdict.DEGRADED.rank)
+    return Cell(f"{glyphs.warn} {NO_PERMISSION}", Level.WARN, NO_PERMISSION, Verdict.DEGRADED.rank)
 
 
 def denied_words(store: FleetStore, cluster: str, denied: tuple[Permission, ...]) -> str:

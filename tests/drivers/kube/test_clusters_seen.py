@@ -12,7 +12,9 @@ import pytest
 
 from anyconsole.drivers.kube.fleet import KubeFleet
 from anyconsole.drivers.prometheus import OpenTunnel
+from anyconsole.headless import is_settled
 from anyconsole.model import verdicts
+from anyconsole.model.cluster_state import denied_to_see, may_not_see_drains
 from anyconsole.model.facts import Exported, LinkState
 from anyconsole.model.inventory import Inventory
 from anyconsole.model.store import FleetStore, Update
@@ -193,6 +195,60 @@ async def test_a_reader_sees_everything_and_is_told_what_it_may_not_do(cluster: 
         assert "create deployments.apps in de" in words
         assert not [word for word in words if word.startswith(("list", "get"))]
         await seen.until(lambda: bool(seen.store.pods("k3s", "de")))
+
+
+def bind(
+    cluster: VirtualCluster, user: str, role: str, resources: dict[str, list[str]], verbs: list[str], *spaces: str
+) -> None:
+    """Permit a user verbs on resources by API group, in namespaces or everywhere."""
+    api = "rbac.authorization.k8s.io"
+    rules = [{"apiGroups": [group], "resources": names, "verbs": verbs} for group, names in resources.items()]
+    cluster.create({"apiVersion": f"{api}/v1", "kind": "ClusterRole", "metadata": {"name": role}, "rules": rules})
+    if not spaces:
+        cluster.bind(user, role)
+    for space in spaces:
+        cluster.create(
+            {
+                "apiVersion": f"{api}/v1",
+                "kind": "RoleBinding",
+                "metadata": {"name": f"{user}-{role}", "namespace": space},
+                "roleRef": {"apiGroup": api, "kind": "ClusterRole", "name": role},
+                "subjects": [{"apiGroup": api, "kind": "User", "name": user}],
+            }
+        )
+
+
+async def test_what_a_role_does_not_let_us_see_is_told_as_that_and_nothing_waits_for_it(
+    cluster: VirtualCluster, tmp_path: Path
+) -> None:
+    """Neither nodes nor events nor filters, pods in some namespaces only, and to list peers but not to watch them."""
+    group = "crd.projectcalico.org"
+    reading = ["get", "list", "watch"]
+    bind(cluster, "carol", "sees-pods", {"": ["pods"]}, reading, "nic", "enum", "kube-system")
+    bind(cluster, "carol", "lists-peers", {group: ["bgppeers"]}, ["get", "list"])
+    rest = ["bgpconfigurations", "ippools", "clusterinformations", "caliconodestatuses"]
+    bind(cluster, "carol", "sees-calico", {group: rest}, [*reading, "create", "delete"])
+    async with watching(cluster, tmp_path, cluster.user("carol")) as seen:
+        wanted = {
+            "list nodes in all namespaces",
+            "list pods in de",
+            "list events in nic",
+            f"list bgpfilters.{group} in all namespaces",
+            f"watch bgppeers.{group} in all namespaces",
+            "create pods/exec in kube-system",
+        }
+        await seen.until(lambda: wanted <= {str(p) for p in denied_to_see(seen.store.cluster("k3s"))})
+        await seen.until(
+            lambda: seen.store.speaker("hv1", "calico") is not None and is_settled(seen.store, time.time())
+        )
+        spec = seen.inventory.node("hv1")
+        assert seen.words("hv1").startswith("no permission: list nodes in all namespaces (+")
+        assert seen.verdict("hv1") is Verdict.UNKNOWN
+        of_de, of_nic = (verdicts.instance(seen.store, spec, i, time.time()) for i in spec.instances[:2])
+        assert of_de.reason == "no permission: list pods in de"
+        assert "no permission to create pods/exec in kube-system" in of_nic.reason
+        assert may_not_see_drains(seen.store, spec) == "no permission: list nodes in all namespaces"
+        assert not [name for name in dict(seen.store.sections("hv1")) if name == "host"]
 
 
 async def test_without_exec_exports_are_unknown_for_a_reason(cluster: VirtualCluster, tmp_path: Path) -> None:
