@@ -534,6 +534,7 @@ def tenant(store: FleetStore, tenant_spec: Tenant, now: float) -> TenantVerdict:
     hosts = [(n, i) for n in store.inventory.nodes for i in n.instances if i.tenant == tenant_spec.name]
     healthy: dict[str, set[str]] = {prefix: set() for prefix in tenant_spec.prefixes}
     unseen: dict[str, set[str]] = {prefix: set() for prefix in tenant_spec.prefixes}
+    denied = ""
     for spec, _ in hosts:
         for cell in announcements(store, spec, now, tenant_spec.name):
             if cell.verdict in (Verdict.SERVING, Verdict.SOFT) or (
@@ -542,12 +543,13 @@ def tenant(store: FleetStore, tenant_spec: Tenant, now: float) -> TenantVerdict:
                 healthy[cell.prefix].add(spec.name)
             elif cell.verdict is Verdict.UNKNOWN:
                 unseen[cell.prefix].add(spec.name)
+                denied = denied or (cell.reason if NO_PERMISSION in cell.reason else "")
     sites = min((len({store.inventory.node(n).site for n in names}) for names in healthy.values()), default=0)
     counts = {prefix: len(names) for prefix, names in healthy.items()}
     limits = store.inventory.guards
     floor = min(len(hosts), max(limits.min_nodes, math.ceil(limits.min_share * len(hosts))))
     verdicts = [instance(store, spec, i, now) for spec, i in hosts]
-    denied = next((v.reason for v in verdicts if NO_PERMISSION in v.reason), "")
+    denied = next((v.reason for v in verdicts if NO_PERMISSION in v.reason), denied)
 
     def not_seen(count: int) -> TenantVerdict:
         words = f"{count} of {len(hosts)} nodes not seen"

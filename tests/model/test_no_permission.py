@@ -110,6 +110,13 @@ def test_exports_that_we_may_not_ask_for_are_said_to_be_denied() -> None:
     assert (cell["exported"].text, cell["status"].value) == ("no permission", "UNKNOWN")
     assert cell["reason"].text == "k3s: no permission to create pods/exec in kube-system"
     assert "no permission to create pods/exec" in node(store)[1]
+    status = store.instance("hv1", "de")
+    assert status is not None
+    store.apply([msgspec.structs.replace(status, running=False, is_ready=False)])
+    assert cells(store, "fleet", ("node", "hv1"))["announced"].text == "?/12", (
+        "nobody knows, also of a node that is down"
+    )
+    assert cells(store, "health", ("instance", "hv1", "de"))["announced"].text == "?/4"
 
 
 def test_the_pods_of_one_namespace_that_may_not_be_listed_are_no_pods_to_come() -> None:

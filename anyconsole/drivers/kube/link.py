@@ -56,6 +56,7 @@ class ClusterLink:
         self._emit = emit
         self._open_tunnel = open_tunnel
         self._rng = random.Random()  # noqa: S311 - spreads load, keeps no secret
+        self._generators = [g.namespace for g in inventory.generators if g.cluster == spec.name]
         self._nodes = [node.name for node in inventory.nodes if node.cluster == spec.name]
         self._api: KubeApi | None = None
         self._calico: CalicoApi | None = None
@@ -212,7 +213,8 @@ class ClusterLink:
             self._told_closed = self._closed()
             try:
                 version = await api.get("/version")
-                denied = {*await permissions.denied(api, self.spec, self._calico), *self._told_closed}
+                found = await permissions.denied(api, self.spec, self._calico, self._generators)
+                denied = {*found, *self._told_closed}
                 fact = Cluster(
                     node=self.spec.name,
                     section="api",

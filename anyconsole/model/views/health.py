@@ -6,7 +6,7 @@ In a cluster that is a pod: instead of a chroot it has its container, and its re
 from __future__ import annotations
 
 from anyconsole.model import verdicts
-from anyconsole.model.facts import Chroot, InstanceStatus, Key
+from anyconsole.model.facts import Chroot, Exported, InstanceStatus, Key
 from anyconsole.model.inventory import Family, NodeSpec, Tenant, family_of
 from anyconsole.model.store import FleetStore
 from anyconsole.model.table import (
@@ -83,6 +83,8 @@ def _health_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
     status = store.instance(*key[1:])
     known = status if store.is_fresh(status, now) else None
     serials = known.serials if known else {}
+    cells = verdicts.announcements(store, spec, now, tenant.name)
+    is_unseen = verdict.verdict in (Verdict.STALE, Verdict.UNKNOWN) or Exported.UNKNOWN in {c.exported for c in cells}
     uptime = _uptime(store, spec, known)
     process = f"{instance_spec.kind} {clean(known.version, 20) if known else ''}".strip()
     return Row(
@@ -100,9 +102,7 @@ def _health_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
             _inside_cell(store, spec.name, tenant, Family.IPV6, now),
             Cell(" ".join(map(str, serials.values())) or "-", Level.NONE if serials else Level.STALE, dict(serials)),
             share_cell(
-                None
-                if verdict.verdict in (Verdict.STALE, Verdict.UNKNOWN) and not verdict.announced
-                else verdict.announced,
+                None if is_unseen and not verdict.announced else verdict.announced,
                 verdict.sessions,
                 on_purpose=verdict.verdict in (Verdict.DRAINED, Verdict.SOFT),
             ),

@@ -66,7 +66,8 @@ def _keys(store: FleetStore) -> list[Key]:
         pods = _in_order(store, cluster)
         if not pods and out_of_reach(store, cluster.name):
             keys.append(("cluster", cluster.name))
-        denied = denied_of(store.cluster(cluster.name), "pods")
+        shown = {"", *cluster.namespaces.values(), cluster.monitoring}
+        denied = [p for p in denied_of(store.cluster(cluster.name), "pods") if p.namespace in shown]
         keys += dict.fromkeys(("denied", cluster.name, permission.namespace) for permission in denied)
         keys += [pod.key for pod in pods]
     return keys
