@@ -572,6 +572,8 @@ def tenant(store: FleetStore, tenant_spec: Tenant, now: float) -> TenantVerdict:
         if waiting := len(set().union(*unseen.values()).difference(*healthy.values())):
             return not_seen(waiting)
         return say(Verdict.BELOW_FLOOR, f"served from {sites} sites, at least {tenant_spec.min_sites} are wanted")
+    if drifted := _set_up_drift(store, tenant_spec.name, [spec.name for spec, _ in hosts], now):
+        return say(Verdict.DRIFT, drifted)
     troubled = [v for v in verdicts if v.verdict not in (Verdict.SERVING, Verdict.DRAINED, Verdict.SOFT)]
     if troubled:
         first = min(troubled, key=lambda v: v.verdict.rank)
@@ -580,3 +582,14 @@ def tenant(store: FleetStore, tenant_spec: Tenant, now: float) -> TenantVerdict:
         return say(overall, f"{first.node} {first.verdict}{more}")
     drained = sum(v.verdict in (Verdict.DRAINED, Verdict.SOFT) for v in verdicts)
     return say(Verdict.SERVING, f"{drained} of {len(hosts)} nodes drained" if drained else "")
+
+
+def _set_up_drift(store: FleetStore, tenant_name: str, nodes: Iterable[str], now: float) -> str:
+    """How the pods of a tenant differ from what set-up would make, "" if they don't, or nobody can see it."""
+    drifted = {
+        name: status.drift
+        for name in nodes
+        if (status := store.instance(name, tenant_name)) is not None and status.drift and store.is_fresh(status, now)
+    }
+    words = next(iter(drifted.values()), "")
+    return f"pods are not as set up on {', '.join(drifted)}: {words}" if drifted else ""

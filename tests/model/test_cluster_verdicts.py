@@ -161,3 +161,18 @@ def test_calico_has_time_to_do_as_its_objects_say_before_that_is_drift() -> None
     sections = {name: tuple(store.sections(name)) for name in ("hv1", CLUSTER)}
     store.apply([Beat(node=name, at=NOW + 6, sections=told) for name, told in sections.items()])
     assert node(store, now=NOW + 6) == (Verdict.DRIFT, "de: drained soft, but announced at full preference (+2 more)")
+
+
+def test_pods_that_are_not_as_set_up_are_drift_of_their_tenant_and_of_nothing_else() -> None:
+    store = healthy_hybrid()
+    change(store, INSTANCE, drift="image of nsd is nsd:1, not nsd:2")
+    seen = verdicts.tenant(store, store.inventory.tenant("de"), NOW)
+    assert (seen.verdict, seen.reason) == (
+        Verdict.DRIFT,
+        "pods are not as set up on hv1: image of nsd is nsd:1, not nsd:2",
+    )
+    assert node(store) == (Verdict.SERVING, "")
+    assert verdicts.tenant(store, store.inventory.tenant("nic"), NOW).verdict is Verdict.SERVING
+    code, line = summary(store, NOW)
+    assert code == 1
+    assert "de DRIFT: pods are not as set up on hv1" in line

@@ -91,7 +91,9 @@ def _cells(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> tuple[Ver
         text_cell(pod.host),
         structs.replace(text_cell(" ".join(pod.addresses)), value=list(pod.addresses), order=" ".join(pod.addresses)),
         age_cell(found.age, store.max_age(pod.section)),
-        reason_cell(found.verdict, found.reason),
+        reason_cell(found.verdict, found.reason)
+        if found.reason or not pod.drift
+        else text_cell(f"not as set up: {pod.drift}", Level.WARN),
     )
 
 
