@@ -110,6 +110,9 @@ def test_exports_that_we_may_not_ask_for_are_said_to_be_denied() -> None:
     assert (cell["exported"].text, cell["status"].value) == ("no permission", "UNKNOWN")
     assert cell["reason"].text == "k3s: no permission to create pods/exec in kube-system"
     assert "no permission to create pods/exec" in node(store)[1]
+    session = cells(store, "bgp", SESSION)
+    assert session["state"].text == "● Established"
+    assert session["info"].text == "k3s: no permission to create pods/exec in kube-system"
     status = store.instance("hv1", "de")
     assert status is not None
     store.apply([msgspec.structs.replace(status, running=False, is_ready=False)])

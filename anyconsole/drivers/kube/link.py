@@ -213,8 +213,9 @@ class ClusterLink:
             self._told_closed = self._closed()
             try:
                 version = await api.get("/version")
-                found = await permissions.denied(api, self.spec, self._calico, self._generators)
-                denied = {*found, *self._told_closed}
+                denied = {*await permissions.denied(api, self.spec, self._calico, self._generators)}
+                # What may not be listed either is said already.
+                denied |= {p for p in self._told_closed if msgspec.structs.replace(p, verb="list") not in denied}
                 fact = Cluster(
                     node=self.spec.name,
                     section="api",

@@ -66,6 +66,13 @@ def _state_cell(verdict: Verdict, words: str, glyphs: Glyphs) -> Cell:
     return structs.replace(verdict_cell(verdict, glyphs, words), value=words or str(verdict))
 
 
+def _why_unknown(store: FleetStore, key: Key, now: float) -> str:
+    """Why it isn't known what is announced on a session that is up; "" if it is."""
+    cells = verdicts.announcements(store, store.inventory.node(key[1]), now)
+    mine = (c for c in cells if (c.speaker, c.session) == key[2:4] and c.verdict is Verdict.UNKNOWN)
+    return next((c.reason for c in mine), "")
+
+
 def _session_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
     speaker, session = _session_of(store, key)
     status = store.session(key[1], speaker.name, session.name)
@@ -84,6 +91,7 @@ def _session_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row
         verdict, words, why = Verdict.DRIFT, str(status.state), disabled_words(session, status)
     else:
         verdict, words, why = Verdict.DOWN, str(status.state), status.info
+    why = why or _why_unknown(store, key, now)
     shown = status if verdict in (Verdict.SERVING, Verdict.DRIFT, Verdict.DOWN) else None
     cells = [_matrix_cell(store, key, tenant, now, glyphs) for tenant in store.inventory.tenants]
     rank = min([verdict.rank, *(Verdict(c.value).rank for c in cells if isinstance(c.value, str))])

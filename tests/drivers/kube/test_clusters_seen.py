@@ -238,6 +238,7 @@ async def test_what_a_role_does_not_let_us_see_is_told_as_that_and_nothing_waits
             "create pods/exec in kube-system",
         }
         await seen.until(lambda: wanted <= {str(p) for p in denied_to_see(seen.store.cluster("k3s"))})
+        assert "watch nodes in all namespaces" not in {str(p) for p in denied_to_see(seen.store.cluster("k3s"))}
         await seen.until(
             lambda: seen.store.speaker("hv1", "calico") is not None and is_settled(seen.store, time.time())
         )
