@@ -37,6 +37,8 @@ _LONGEST_PAUSE: Final = 10.0
 
 _READY: Final = "/readyz"
 """Answered only by a server that reaches its storage: one that doesn't tells its version all the same, and leaves its watches silent."""
+_EXCLUDED: Final = "shutdown"
+"""Of several servers one that is about to go still serves those who are connected to it."""
 _HIDDEN: Final = frozenset({403, 404})
 
 _log = logging.getLogger(__name__)
@@ -163,7 +165,8 @@ class ClusterLink:
 
     async def _ping(self, api: KubeApi) -> None:
         try:
-            await api.read(self._question, {}, most=65536, deadline=self._inventory.poll.drop)
+            query = {"exclude": _EXCLUDED} if self._question == _READY else {}
+            await api.read(self._question, query, most=65536, deadline=self._inventory.poll.drop)
         except KubeError as error:
             if self._question != _READY or error.status not in _HIDDEN:
                 raise
