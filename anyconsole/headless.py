@@ -13,7 +13,7 @@ from typing import Any
 from anyconsole.engine.core import FleetEngine
 from anyconsole.logs import log_to_file
 from anyconsole.model import verdicts
-from anyconsole.model.cluster_state import denied_of
+from anyconsole.model.cluster_state import denied_of, may_not_see_node, may_not_see_pods, may_not_see_rates
 from anyconsole.model.events import EVENT_COLUMNS, event_row
 from anyconsole.model.facts import InstanceStatus, LinkState, SpeakerStatus
 from anyconsole.model.inventory import ClusterSpec, Inventory, LookingGlass, NodeSpec
@@ -96,7 +96,9 @@ def is_settled(store: FleetStore, now: float) -> bool:
     if any(verdicts.instance(store, n, i, now).verdict is Verdict.UNKNOWN for n in bare for i in n.instances):
         return False
     if any(
-        status.running and store.qps(n.name, status.tenant, now) is None
+        status.running
+        and store.qps(n.name, status.tenant, now) is None
+        and not may_not_see_rates(store, n, status.tenant)
         for n in nodes
         if not n.cluster or fleet.cluster(n.cluster).prometheus
         for status in store.of_node(n.name, InstanceStatus)
@@ -145,9 +147,12 @@ def _has_told(store: FleetStore, cluster: ClusterSpec) -> bool:
 
 
 def _is_told(store: FleetStore, node: NodeSpec) -> bool:
-    """True if a node in a cluster is known with its instances; what Calico exports there may never be."""
-    has_node = store.section_seen_at(node.name, "host") is not None
-    return has_node and all(store.instance(node.name, i.tenant) is not None for i in node.instances)
+    """True if a node in a cluster is known with its instances, or we may not see them; what Calico exports there may never be known."""
+    has_node = store.section_seen_at(node.name, "host") is not None or may_not_see_node(store, node)
+    return bool(has_node) and all(
+        store.instance(node.name, i.tenant) is not None or may_not_see_pods(store, node, i.tenant)
+        for i in node.instances
+    )
 
 
 def _is_out_of_reach(store: FleetStore, name: str) -> bool:

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from anyconsole.drivers.kube.advertising import CalicoObjects, NodeDrain, drain_of
 from anyconsole.drivers.kube.calico import serial_of
 from anyconsole.drivers.kube.calico_transaction import confirmed, objects_from, transaction
+from anyconsole.drivers.kube.lacking import missing
 from anyconsole.drivers.kube.levers import plan_levers
 from anyconsole.drivers.kube.script import needed, parse
 from anyconsole.drivers.transaction import DrainState, Transaction
 from anyconsole.model.inventory import NodeSpec
-from anyconsole.model.pods import Permission
 from anyconsole.model.store import FleetStore
 
 __all__ = ["CannotDrainError", "ClusterDrains"]
@@ -88,11 +88,6 @@ class ClusterDrains:
         if known is None:
             raise CannotDrainError(f"{cluster}: what we may do there is not known")
         asked = dict.fromkeys(p for script in scripts for p in needed(parse(script)))
-        if lacking := [p for p in asked if any(_covers(denied, p) for denied in known.denied)]:
+        if lacking := missing(asked, known.denied):
             words = ", ".join(map(str, lacking))
             raise CannotDrainError(f"{cluster}: no permission for {known.user or 'this user'}: {words}")
-
-
-def _covers(denied: Permission, wanted: Permission) -> bool:
-    what = (denied.verb, denied.group, denied.resource) == (wanted.verb, wanted.group, wanted.resource)
-    return what and denied.namespace in ("", wanted.namespace)

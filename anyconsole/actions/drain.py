@@ -20,6 +20,7 @@ from anyconsole.drivers import bird_transaction, frr_transaction, gobgp_transact
 from anyconsole.drivers.transaction import CellChange, DrainState, Transaction
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model import verdicts
+from anyconsole.model.cluster_state import may_not_see_drains, may_not_see_speaker
 from anyconsole.model.drain_note import DrainNote, parse_note
 from anyconsole.model.facts import Exported, SpeakerStatus
 from anyconsole.model.inventory import Family, Interconnect, NodeSpec, SessionSpec, SpeakerSpec, Tenant, family_of
@@ -230,7 +231,10 @@ def _node_steps(asked: _Asked, node: NodeSpec, cells: Iterable[_Cell]) -> list[S
     for name in list(by_speaker):
         status = asked.store.speaker(node.name, name)
         if status is None or status.drain_serial is None:
-            asked.missing.append(f"{node.name} {name}: its drain state is not known, so nothing can be planned there")
+            denied = may_not_see_drains(asked.store, node) or may_not_see_speaker(asked.store, node)
+            why = f" ({denied})" if denied else ""
+            words = f"{node.name} {name}: its drain state is not known{why}, so nothing can be planned there"
+            asked.missing.append(words)
             del by_speaker[name]
         else:
             states[name] = state_of(status)

@@ -238,7 +238,7 @@ class FleetEngine:
                 return ""
             case "shell":
                 if "path" in args and (clusters := self._holding(args["node"])) is not None:
-                    return json.dumps(clusters.shell(args["node"], args["path"]))
+                    return json.dumps(await clusters.shell(args["node"], args["path"]))
                 return json.dumps(shell_argv(self.inventory, args["node"]))
             case "plan":
                 return msgspec.json.encode(await self.changes.plan(args["action"], args["request"])).decode()

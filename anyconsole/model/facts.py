@@ -215,7 +215,8 @@ class Covering(Fact, frozen=True, kw_only=True, tag="covering"):
 class InstanceStatus(Fact, frozen=True, kw_only=True, tag="instance"):
     """A tenant's name server process. `serials` by zone, `rss` in bytes, `uptime` in seconds; None where not known.
 
-    `is_ready` is what an observer beside it says, which asks it over DNS (a pod's readiness); None where there is no observer.
+    `is_ready` is what an observer beside it says, which asks it over DNS (a pod's readiness); None where there is no observer. `drift` says
+    how its pod differs from what set-up would make, "" if it doesn't.
     """
 
     kind: ClassVar[str] = "instance"
@@ -231,6 +232,7 @@ class InstanceStatus(Fact, frozen=True, kw_only=True, tag="instance"):
     serials: dict[str, int] = msgspec.field(default_factory=dict)
     is_ready: bool | None = None
     detail: str = ""
+    drift: str = ""
 
     @property
     def key(self) -> Key:

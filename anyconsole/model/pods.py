@@ -65,7 +65,7 @@ class Pod(Fact, frozen=True, kw_only=True, tag="pod", gc=False):
 
     `status` is kubectl's word (CrashLoopBackOff, Init:0/1, Terminating), `host` the Kubernetes node it is on, `is_ready` its Ready
     condition and `trouble` why it isn't. `tenant` is whose namespace it is in, "" in others. `component` is what it is of a tenant's
-    set-up (label `anyconsole.io/component`). Times are epoch seconds.
+    set-up (label `anyconsole.io/component`), and `drift` says how it differs from what set-up would make. Times are epoch seconds.
     """
 
     kind: ClassVar[str] = "pod"
@@ -80,6 +80,7 @@ class Pod(Fact, frozen=True, kw_only=True, tag="pod", gc=False):
     status: str
     is_ready: bool
     trouble: str = ""
+    drift: str = ""
     restarts: int = 0
     restarted_at: float | None = None
     created_at: float

@@ -81,6 +81,11 @@ class FleetStore:
         self._limits = dict.fromkeys((c.name for c in inventory.clusters), MAX_FACTS_PER_CLUSTER)
         self._fresh: dict[str, dict[str, float]] = {}
         self._series: dict[tuple[str, str], deque[float]] = {}
+        self._scraped_in = {
+            node.name: node.cluster
+            for node in inventory.nodes
+            if node.cluster and inventory.cluster(node.cluster).prometheus
+        }
         self._memo: dict[tuple[str, ...], Any] = {}
         self._memo_at = math.nan
 
@@ -316,16 +321,25 @@ class FleetStore:
     def qps(self, node: str, tenant: str, now: float) -> QueryRates | None:
         """The freshest trustworthy rates of an instance: its own counters first, else Prometheus; None if neither is fresh.
 
-        An instance that is known not to run has no rate, whatever Prometheus still remembers.
+        An instance that is known not to run has no rate, whatever Prometheus still remembers; nor has one that is only seen by a
+        Prometheus in a cluster which is out of sight.
         """
         status = self.instance(node, tenant)
         if status is not None and not status.running and self.is_fresh(status, now):
             return None
         for source in ("probe", "prometheus"):
+            if source == "prometheus" and not self.sees_prometheus(node, now):
+                continue
             rates = self.rates(node, tenant, source)
             if rates is not None and self.is_fresh(rates, now):
                 return rates
         return None
+
+    def sees_prometheus(self, node: str, now: float) -> bool:
+        """False while the cluster in which the node's rates are scraped doesn't answer."""
+        cluster = self._scraped_in.get(node)
+        seen = self.section_seen_at(cluster, "api") if cluster else now
+        return seen is not None and now - seen <= self.max_age("api")
 
     def sample(self, now: float) -> None:
         """Append every instance's present rate to its series (NaN where it is not known). Call once a second."""

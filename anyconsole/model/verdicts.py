@@ -13,9 +13,26 @@ from enum import StrEnum
 
 import msgspec
 
-from anyconsole.model.cluster_state import excluded_words, not_ready_words
+from anyconsole.model.cluster_state import (
+    NO_PERMISSION,
+    excluded_words,
+    may_not_see_drains,
+    may_not_see_node,
+    may_not_see_pods,
+    may_not_see_speaker,
+    not_ready_words,
+)
 from anyconsole.model.drain_state import disabled_words, drain_words, expired_words, file_drift
-from anyconsole.model.facts import Chroot, Exported, InstanceStatus, Link, LinkState, SessionState, SpeakerStatus
+from anyconsole.model.facts import (
+    Chroot,
+    Export,
+    Exported,
+    InstanceStatus,
+    Link,
+    LinkState,
+    SessionState,
+    SpeakerStatus,
+)
 from anyconsole.model.inventory import InstanceSpec, NodeSpec, SessionSpec, SpeakerSpec, Tenant, family_of
 from anyconsole.model.peer_view import PEER_SETTLING, contradicts, peer_view
 from anyconsole.model.store import FleetStore
@@ -30,7 +47,7 @@ CLOCK_TOLERANCE = 2.0
 """Seconds by which a node's clock may differ from ours."""
 
 _SETTLING = 4.0
-"""Seconds that a speaker may take to announce on a session that came up, before its silence is called drift."""
+"""Seconds that a speaker may take to announce on a session that came up, or Calico to do as its objects say, before it is called drift."""
 
 
 class Verdict(StrEnum):
@@ -238,6 +255,9 @@ def announcement(
             node_name, speaker.name, session.name, tenant.name, prefix, intent, exported, answers, verdict, reason, age
         )
 
+    spec = store.inventory.node(node_name)
+    if not store.is_fresh(status, now) and (denied := may_not_see_speaker(store, spec)):
+        return say(Verdict.UNKNOWN, denied, Exported.UNKNOWN)
     if status is None:
         return say(Verdict.UNKNOWN, "not seen yet", Exported.UNKNOWN)
     if not store.is_fresh(status, now):
@@ -257,6 +277,10 @@ def announcement(
     if settling:
         return say(Verdict.UNKNOWN, "session came up just now", export.exported)
     verdict, reason = _agreement(intent, export.exported, answers, why)
+    if verdict is Verdict.DRIFT and _is_under_way(store, status, export, now):
+        return say(Verdict.UNKNOWN, f"drain state changed just now, still {export.exported}", export.exported)
+    if verdict is Verdict.UNKNOWN and intent is Intent.UNKNOWN and (denied := may_not_see_drains(store, spec)):
+        return say(verdict, denied, export.exported)
     if verdict in (Verdict.DRAINED, Verdict.SOFT):
         if overdue := expired_words(status, now):
             return say(Verdict.EXPIRED, overdue, export.exported)
@@ -266,6 +290,12 @@ def announcement(
         if contradicts(export.exported, view):
             reason += f", but {session.peer} still has it ({view.words})"
     return say(verdict, reason, export.exported)
+
+
+def _is_under_way(store: FleetStore, status: SpeakerStatus, export: Export, now: float) -> bool:
+    """Whether a drain state is newer than what is exported can be: in a cluster it is written into objects, and Calico follows them."""
+    is_new = now - status.at < _SETTLING or store.seen_at(export) < status.at
+    return bool(store.inventory.node(status.node).cluster) and is_new
 
 
 def _agreement(intent: Intent, exported: Exported, answers: bool | None, why: str) -> tuple[Verdict, str]:
@@ -315,6 +345,8 @@ def _judge_instance(store: FleetStore, spec: NodeSpec, instance_spec: InstanceSp
     def say(verdict: Verdict, reason: str) -> InstanceVerdict:
         return InstanceVerdict(spec.name, tenant_spec.name, verdict, reason, age, announced, len(cells))
 
+    if not store.is_fresh(status, now) and (denied := may_not_see_pods(store, spec, tenant_spec.name)):
+        return say(Verdict.UNKNOWN, denied)
     if status is None:
         return say(Verdict.UNKNOWN, "not seen yet")
     if not store.is_fresh(status, now):
@@ -381,7 +413,9 @@ _LINK_VERDICTS = {
 def node(store: FleetStore, spec: NodeSpec, now: float) -> NodeVerdict:
     """The verdict of one node."""
     link = store.link(spec.name)
-    seen = store.section_seen_at(spec.name, "host")
+    # Who may not see its Node object goes by the cluster's own word.
+    told_by = (spec.cluster, "api") if may_not_see_node(store, spec) else (spec.name, "host")
+    seen = store.section_seen_at(*told_by)
     age = math.inf if seen is None else max(0.0, now - seen)
 
     def say(verdict: Verdict, reason: str) -> NodeVerdict:
@@ -397,7 +431,9 @@ def node(store: FleetStore, spec: NodeSpec, now: float) -> NodeVerdict:
     reasons = _cluster_troubles(store, spec) if spec.cluster else []
     for speaker in spec.speakers:
         status = store.speaker(spec.name, speaker.name)
-        if status is None:
+        if not store.is_fresh(status, now) and (denied := may_not_see_speaker(store, spec)):
+            reasons.append((Verdict.UNKNOWN, denied))
+        elif status is None:
             reasons.append((Verdict.UNKNOWN, f"{speaker.name} not seen yet"))
         elif not store.is_fresh(status, now):
             if store.max_age("host") < age < math.inf:
@@ -482,7 +518,7 @@ def _cluster_troubles(store: FleetStore, spec: NodeSpec) -> list[tuple[Verdict, 
     """What is wrong with the Kubernetes node; before all others, for a node that isn't ready explains its pods."""
     known = store.cluster_node(spec.name)
     if known is None:
-        return [(Verdict.UNKNOWN, f"Kubernetes node {spec.address} not seen yet")]
+        return [(Verdict.UNKNOWN, may_not_see_node(store, spec) or f"Kubernetes node {spec.address} not seen yet")]
     troubles = [(Verdict.DOWN, not_ready_words(known)), (Verdict.DRIFT, excluded_words(store, known))]
     if known.is_ready is None:
         troubles.append((Verdict.STALE, "its kubelet has stopped telling of it"))
@@ -498,6 +534,7 @@ def tenant(store: FleetStore, tenant_spec: Tenant, now: float) -> TenantVerdict:
     hosts = [(n, i) for n in store.inventory.nodes for i in n.instances if i.tenant == tenant_spec.name]
     healthy: dict[str, set[str]] = {prefix: set() for prefix in tenant_spec.prefixes}
     unseen: dict[str, set[str]] = {prefix: set() for prefix in tenant_spec.prefixes}
+    denied = ""
     for spec, _ in hosts:
         for cell in announcements(store, spec, now, tenant_spec.name):
             if cell.verdict in (Verdict.SERVING, Verdict.SOFT) or (
@@ -506,11 +543,17 @@ def tenant(store: FleetStore, tenant_spec: Tenant, now: float) -> TenantVerdict:
                 healthy[cell.prefix].add(spec.name)
             elif cell.verdict is Verdict.UNKNOWN:
                 unseen[cell.prefix].add(spec.name)
+                denied = denied or (cell.reason if NO_PERMISSION in cell.reason else "")
     sites = min((len({store.inventory.node(n).site for n in names}) for names in healthy.values()), default=0)
     counts = {prefix: len(names) for prefix, names in healthy.items()}
     limits = store.inventory.guards
     floor = min(len(hosts), max(limits.min_nodes, math.ceil(limits.min_share * len(hosts))))
     verdicts = [instance(store, spec, i, now) for spec, i in hosts]
+    denied = next((v.reason for v in verdicts if NO_PERMISSION in v.reason), denied)
+
+    def not_seen(count: int) -> TenantVerdict:
+        words = f"{count} of {len(hosts)} nodes not seen"
+        return say(Verdict.UNKNOWN, f"{words}; {denied}" if denied else f"{words} yet")
 
     def say(verdict: Verdict, reason: str) -> TenantVerdict:
         return TenantVerdict(tenant_spec.name, verdict, reason, counts, len(hosts), sites)
@@ -518,7 +561,7 @@ def tenant(store: FleetStore, tenant_spec: Tenant, now: float) -> TenantVerdict:
     for prefix, count in counts.items():
         waiting = len(unseen[prefix] - healthy[prefix])
         if count < floor <= count + waiting:
-            return say(Verdict.UNKNOWN, f"{waiting} of {len(hosts)} nodes not seen yet")
+            return not_seen(waiting)
         if count == 0 and hosts and not waiting:
             return say(Verdict.DOWN, f"{prefix} is served by no node")
         if count < floor:
@@ -527,8 +570,10 @@ def tenant(store: FleetStore, tenant_spec: Tenant, now: float) -> TenantVerdict:
             )
     if sites < tenant_spec.min_sites:
         if waiting := len(set().union(*unseen.values()).difference(*healthy.values())):
-            return say(Verdict.UNKNOWN, f"{waiting} of {len(hosts)} nodes not seen yet")
+            return not_seen(waiting)
         return say(Verdict.BELOW_FLOOR, f"served from {sites} sites, at least {tenant_spec.min_sites} are wanted")
+    if drifted := _set_up_drift(store, tenant_spec.name, [spec.name for spec, _ in hosts], now):
+        return say(Verdict.DRIFT, drifted)
     troubled = [v for v in verdicts if v.verdict not in (Verdict.SERVING, Verdict.DRAINED, Verdict.SOFT)]
     if troubled:
         first = min(troubled, key=lambda v: v.verdict.rank)
@@ -537,3 +582,14 @@ def tenant(store: FleetStore, tenant_spec: Tenant, now: float) -> TenantVerdict:
         return say(overall, f"{first.node} {first.verdict}{more}")
     drained = sum(v.verdict in (Verdict.DRAINED, Verdict.SOFT) for v in verdicts)
     return say(Verdict.SERVING, f"{drained} of {len(hosts)} nodes drained" if drained else "")
+
+
+def _set_up_drift(store: FleetStore, tenant_name: str, nodes: Iterable[str], now: float) -> str:
+    """How the pods of a tenant differ from what set-up would make, "" if they don't, or nobody can see it."""
+    drifted = {
+        name: status.drift
+        for name in nodes
+        if (status := store.instance(name, tenant_name)) is not None and status.drift and store.is_fresh(status, now)
+    }
+    words = next(iter(drifted.values()), "")
+    return f"pods are not as set up on {', '.join(drifted)}: {words}" if drifted else ""

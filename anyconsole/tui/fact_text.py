@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from anyconsole.model import verdicts
+from anyconsole.model.cluster_state import NO_PERMISSION, denied_to_see
 from anyconsole.model.facts import (
     Answer,
     Capacity,
@@ -37,7 +38,7 @@ from anyconsole.model.store import FleetStore
 from anyconsole.model.table import Glyphs, Level, View, clean, clock, duration, human_duration, size
 from anyconsole.model.views.containers import last_end
 from anyconsole.tui.pod_sources import pods_behind
-from anyconsole.tui.scope import Scope, scope_of
+from anyconsole.tui.scope import Scope, node_of, scope_of
 from anyconsole.tui.widgets.text_view import Line
 
 __all__ = ["describe", "facts_about"]
@@ -76,6 +77,7 @@ def describe(store: FleetStore, view: View | None, key: Key, now: float, glyphs:
             if cell.text
         ]
         lines.append(Line(""))
+    lines += _denied_lines(store, key)
     lines += _intent_lines(store, key, now)
     count = 0
     for fact in facts_about(store, key):
@@ -84,6 +86,15 @@ def describe(store: FleetStore, view: View | None, key: Key, now: float, glyphs:
     if not count:
         lines.append(Line("no fact has been seen about this yet", Level.STALE))
     return lines
+
+
+def _denied_lines(store: FleetStore, key: Key) -> list[Line]:
+    """What we may not see of the cluster that the object is in."""
+    place = node_of(store.inventory, key)
+    cluster = next((node.cluster for node in store.inventory.nodes if node.name == place), place)
+    denied = denied_to_see(store.cluster(cluster))
+    lines = [Line(f"{NO_PERMISSION:<20}{permission}", Level.STALE) for permission in denied]
+    return [*lines, Line("")] if lines else []
 
 
 def facts_about(store: FleetStore, key: Key) -> Iterator[Observation]:
@@ -216,6 +227,8 @@ def _fact_lines(store: FleetStore, fact: Observation, now: float) -> list[Line]:
         value = getattr(fact, name)
         if name in _OMITTED or value in ("", None, (), {}) or (isinstance(value, str) and value in about):
             continue
+        if name == "chroot" and fact.section.startswith("pod:"):
+            continue  # it has a container instead
         if name in _AGES and isinstance(value, float):
             texts = [f"{human_duration(now - value)} ago ({clock(value)} UTC)"]
         else:

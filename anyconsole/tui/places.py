@@ -22,6 +22,7 @@ from anyconsole.model.views import (
     pod_events_view,
     pods_view,
 )
+from anyconsole.model.views.containers import DENIED_EVENTS
 from anyconsole.tui.scope import Scope, scope_of
 
 __all__ = [
@@ -215,6 +216,7 @@ _VIEW_OF_KIND = {
     "monitoring": "monitoring",
     "container": "containers",
     "cluster_event": "pod_events",
+    DENIED_EVENTS: "pod_events",
 }
 
 

@@ -53,7 +53,7 @@ def pods_behind(store: FleetStore, key: Key) -> list[Pod]:
             return [pod] if pod is not None else []
         case ("monitoring", cluster, component):
             return component_pods(store, cluster, component)
-        case ("cluster" | "denied" | "workload", *_):
+        case ("cluster" | "denied" | "denied_events" | "workload", *_):
             return []
         case _:
             return _of_instances(store, key)

@@ -71,7 +71,7 @@ def scope_of(inventory: Inventory, key: Key) -> Scope:
             return Scope(tenant=tenant, cluster=cluster, namespace=namespace, pod=pod)
         case ("workload", cluster, namespace, _):
             return Scope(tenant=tenant_in(inventory, cluster, namespace), cluster=cluster, namespace=namespace)
-        case ("cluster_event", cluster, namespace, _) | ("denied", cluster, namespace):
+        case ("cluster_event", cluster, namespace, _) | ("denied" | "denied_events", cluster, namespace):
             return Scope(cluster=cluster, namespace=namespace)
         case ("cluster", cluster) | ("monitoring", cluster, _):
             return Scope(cluster=cluster)
@@ -86,10 +86,24 @@ def node_of(inventory: Inventory, key: Key) -> str:
 
 
 def is_within(store: FleetStore, scope: Scope, key: Key) -> bool:
-    """True if a row belongs to the scope. Which node a pod is on is no part of its key: the store knows."""
+    """True if a row belongs to the scope. Which node a pod is on is no part of its key: the store knows.
+
+    That pods can't be seen concerns every part of the fleet that may have some among them.
+    """
+    if key[0] in ("cluster", "denied"):
+        return _may_be_about(store.inventory, scope, *key[1:])
     if scope.node and key[0] == Pod.kind:
         node, pod = store.inventory.node(scope.node), store.pod(*key[1:])
         if pod is None or (pod.node, pod.host) != (node.cluster, node.address):
             return False
         scope = msgspec.structs.replace(scope, node="")
     return scope.holds(scope_of(store.inventory, key))
+
+
+def _may_be_about(inventory: Inventory, scope: Scope, cluster: str, namespace: str = "") -> bool:
+    """Whether pods of a cluster, or of one of its namespaces, may be in the scope."""
+    there = inventory.node(scope.node).cluster if scope.node else cluster
+    if there != cluster or scope.cluster not in ("", cluster):
+        return False
+    whose = tenant_in(inventory, cluster, namespace)
+    return not namespace or (scope.namespace in ("", namespace) and scope.tenant in ("", whose))

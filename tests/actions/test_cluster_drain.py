@@ -159,6 +159,16 @@ def test_what_stands_in_the_way_is_said_and_nothing_planned(
     assert why in plan.missing[0]
 
 
+@pytest.mark.parametrize("resource", ["nodes", "bgpfilters", "caliconodestatuses"])
+def test_a_drain_state_that_may_not_be_seen_is_said_to_be_denied(resource: str) -> None:
+    store = seen(objects(), denied=(Permission(verb="list", resource=resource),))
+    store.apply([msgspec.structs.replace(speaker(objects(), HV1), drain_serial=None)])
+    plan = planned(store, Level.SOFT_THEN_HARD)
+    assert plan.steps == ()
+    why = f"(no permission: list {resource} in all namespaces), so nothing can be planned there"
+    assert plan.missing == (f"hv1 calico: its drain state is not known {why}",)
+
+
 def test_what_is_denied_elsewhere_stands_in_nobodys_way() -> None:
     denied = (Permission(verb="create", resource="jobs", group="batch", namespace="de"),)
     assert planned(seen(objects(), denied=denied), Level.HARD).missing == ()

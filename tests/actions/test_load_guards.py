@@ -14,10 +14,11 @@ from anyconsole.actions.load.request import LoadRequest, Purpose, make_plan, req
 from anyconsole.actions.plan import Plan, render
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model.facts import Beat, Exported, Gone, LinkState, SessionState
-from anyconsole.model.inventory import LoadTarget, TargetClass
+from anyconsole.model.inventory import ClusterSpec, Generator, LoadTarget, TargetClass
+from anyconsole.model.pods import Cluster, Permission
 from anyconsole.model.store import FleetStore
 from tests.actions.load_targets import drained_store, hybrid_store, store_with, target
-from tests.fleet import NOW, healthy_store, hybrid
+from tests.fleet import CLUSTER, NOW, healthy_store, hybrid
 
 
 def judged(store: FleetStore, **asked: Any) -> dict[str, GuardVerdict]:  # noqa: ANN401 - fields of the request
@@ -188,6 +189,34 @@ def test_a_target_in_a_cluster_wants_a_file_of_queries_and_its_plan_shows_the_lo
     assert "leaseDurationSeconds: 1200\n" in step.apply
     assert "leases/load-test.hv1 if-exists" in step.apply
     assert not any("what its name server counts" in words for words in step.proof)
+
+
+def test_what_a_cluster_does_not_permit_is_named_before_anything_is_made_there() -> None:
+    store = hybrid_store()
+    cluster = {"group": "coordination.k8s.io", "resource": "leases", "namespace": "anyconsole"}
+    denied = tuple(Permission(verb=verb, **cluster) for verb in ("create", "delete"))
+    assert judged(store, queries="/queries")["permissions"].numbers == "all that is done in k3s is permitted"
+    change(store, ("cluster", CLUSTER), denied=(*denied, Permission(verb="patch", resource="nodes")))
+    guard = judged(store, queries="/queries")["permissions"]
+    assert (guard.refuses, guard.overridable) == (True, False)
+    assert guard.numbers == (
+        "k3s: no permission for ops: create leases.coordination.k8s.io in anyconsole,"
+        " delete leases.coordination.k8s.io in anyconsole"
+    )
+    with pytest.raises(AnyconsoleError, match=r"k3s: no permission for ops: create leases.*; de-hv1: no zone"):
+        make_plan(store, LoadRequest(operator="ops"), NOW)
+    store.apply([Gone(key=("cluster", CLUSTER))])
+    assert "not known" in judged(store, queries="/queries")["permissions"].numbers
+
+
+def test_generators_that_may_not_be_spoken_with_are_not_made() -> None:
+    pods = Generator(name="pods", address="pods", cluster=CLUSTER, namespace="load")
+    store = store_with(generators=(), pods=(pods,), clusters=(ClusterSpec(name=CLUSTER),))
+    may_not = Permission(verb="create", resource="pods/exec", namespace="load")
+    store.apply([Cluster(node=CLUSTER, section="api", at=NOW, user="bob", denied=(may_not,))])
+    guard = judged(store)["permissions"]
+    assert guard.numbers == "k3s: no permission for bob: create pods/exec in load"
+    assert judged(store_with())["permissions"].numbers == "nothing is done in a cluster"
 
 
 def test_what_is_not_known_to_be_withdrawn_counts_as_announced() -> None:

@@ -32,7 +32,9 @@ __all__ = [
     "difference",
     "on_screen",
     "open_console",
+    "open_profile",
     "run_headless",
+    "run_profile",
     "wait_for_screen",
 ]
 
@@ -146,8 +148,13 @@ def _json_statuses(view: str, row: dict[str, Any]) -> Statuses:
 
 def run_headless(lab: Lab, state: Path, *args: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
     """`anyconsole --profile LAB ARGS` until its end; `state` takes its logs."""
+    return run_profile(lab.profile_path, state, *args, timeout=timeout)
+
+
+def run_profile(profile: Path, state: Path, *args: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+    """The same with any profile."""
     return subprocess.run(
-        [sys.executable, "-m", "anyconsole", "--profile", str(lab.profile_path), *args],
+        [sys.executable, "-m", "anyconsole", "--profile", str(profile), *args],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -162,8 +169,13 @@ def run_headless(lab: Lab, state: Path, *args: str, timeout: float = 30) -> subp
 
 def open_console(lab: Lab, state: Path, *, columns: int = 200, rows: int = 50, **env: str | None) -> Terminal:
     """The console on a lab, in a terminal; `state` takes its logs."""
+    return open_profile(lab.profile_path, state, columns=columns, rows=rows, **env)
+
+
+def open_profile(profile: Path, state: Path, *, columns: int = 200, rows: int = 50, **env: str | None) -> Terminal:
+    """The same with any profile."""
     return Terminal(
-        [sys.executable, "-m", "anyconsole", "--profile", str(lab.profile_path)],
+        [sys.executable, "-m", "anyconsole", "--profile", str(profile)],
         columns=columns,
         rows=rows,
         env={"XDG_STATE_HOME": str(state), **env},

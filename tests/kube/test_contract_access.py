@@ -62,6 +62,12 @@ async def test_a_reader_reads(stranger: Kube, reader: dict[str, str], namespace:
         assert (await kube.get(f"/api/v1/namespaces/{namespace}/pods", **reader)).code == 200
 
 
+async def test_whoever_is_signed_in_may_ask_whether_the_server_is_ready(stranger: Kube, reader: dict[str, str]) -> None:
+    async with stranger as kube:
+        ready = await kube.get("/readyz?exclude=shutdown", **reader)
+    assert (ready.code, ready.body) == (200, {"text": "ok"})
+
+
 async def test_who_may_not_is_told_what_is_missing(stranger: Kube, reader: dict[str, str], namespace: str) -> None:
     async with stranger as kube:
         refused = await kube.ask("DELETE", f"/api/v1/namespaces/{namespace}/pods/x", **reader)

@@ -144,3 +144,35 @@ def test_a_denied_login_is_said_in_the_clusters_words() -> None:
     store = healthy_hybrid()
     change(store, ("link", "hv1"), state=LinkState.DENIED, detail="k3s: 401 Unauthorized")
     assert node(store) == (Verdict.STALE, "denied: k3s: 401 Unauthorized")
+
+
+def test_calico_has_time_to_do_as_its_objects_say_before_that_is_drift() -> None:
+    """Objects are watched, BIRD is asked now and then: a drain is known before its effect can be."""
+    store = healthy_hybrid()
+    speaker = store.speaker("hv1", "calico")
+    assert speaker is not None
+    pairs = tuple((t, s) for t in (1, 2, 3) for s in (11, 12, 31, 32))
+    store.apply([msgspec.structs.replace(speaker, at=NOW + 1, drain_soft=pairs, drain_serial=7)])
+    assert node(store, now=NOW + 2)[0] is Verdict.UNKNOWN
+    bare = store.speaker("fra1", "bird")
+    assert bare is not None
+    store.apply([msgspec.structs.replace(bare, at=NOW + 1, drain_soft=pairs, drain_serial=7)])
+    assert node(store, "fra1", NOW + 2)[0] is Verdict.DRIFT, "a daemon's drain state and exports are read together"
+    sections = {name: tuple(store.sections(name)) for name in ("hv1", CLUSTER)}
+    store.apply([Beat(node=name, at=NOW + 6, sections=told) for name, told in sections.items()])
+    assert node(store, now=NOW + 6) == (Verdict.DRIFT, "de: drained soft, but announced at full preference (+2 more)")
+
+
+def test_pods_that_are_not_as_set_up_are_drift_of_their_tenant_and_of_nothing_else() -> None:
+    store = healthy_hybrid()
+    change(store, INSTANCE, drift="image of nsd is nsd:1, not nsd:2")
+    seen = verdicts.tenant(store, store.inventory.tenant("de"), NOW)
+    assert (seen.verdict, seen.reason) == (
+        Verdict.DRIFT,
+        "pods are not as set up on hv1: image of nsd is nsd:1, not nsd:2",
+    )
+    assert node(store) == (Verdict.SERVING, "")
+    assert verdicts.tenant(store, store.inventory.tenant("nic"), NOW).verdict is Verdict.SERVING
+    code, line = summary(store, NOW)
+    assert code == 1
+    assert "de DRIFT: pods are not as set up on hv1" in line

@@ -105,6 +105,17 @@ def test_why_a_pod_is_not_ready_stands_beside_it_cleaned() -> None:
     assert texts(store, AC)["reason"] == "0/2 nodes are available:  [31mtoo few cpus"
 
 
+def test_a_pod_that_runs_but_not_as_it_was_set_up_says_how() -> None:
+    store = healthy_hybrid()
+    change(store, AC, drift="image of nsd is nsd:1, not nsd:2")
+    assert (texts(store, AC)["status"], texts(store, AC)["reason"]) == (
+        "● Running",
+        "not as set up: image of nsd is nsd:1, not nsd:2",
+    )
+    change(store, AC, status="Pending", is_ready=False, trouble="too few cpus")
+    assert texts(store, AC)["reason"] == "too few cpus"
+
+
 def test_a_recent_restart_warns_and_an_old_one_does_not() -> None:
     store = healthy_hybrid()
     view = views(store)["pods"]

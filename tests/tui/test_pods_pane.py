@@ -8,12 +8,14 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from anyconsole.model.facts import Gone
+from anyconsole.model.facts import Gone, Key
 from anyconsole.model.inventory import Inventory
 from anyconsole.model.metrics import DnsProbe, Metrics, Workload
 from anyconsole.model.pods import ContainerState, Permission
-from anyconsole.tui.fact_text import facts_about
+from anyconsole.model.table import UNICODE
+from anyconsole.tui.fact_text import describe, facts_about
 from anyconsole.tui.pod_sources import containers_of
+from anyconsole.tui.scope import Scope, is_within
 from anyconsole.tui.sources import Source, logs_of, sections_of, shell_of
 from tests.fleet import CLUSTER, NOW, container, healthy_hybrid, hybrid, inventory, name_server_pod, pod
 from tests.tui.conftest import console
@@ -368,3 +370,54 @@ def test_a_fleet_without_clusters_asks_what_it_asked_before() -> None:
         "host",
         "dns",
     ]
+
+
+@pytest.mark.parametrize(
+    ("scope", "is_seen"),
+    [
+        (Scope(), True),
+        (Scope(node="hv1"), True),
+        (Scope(node="fra1"), False),
+        (Scope(tenant="de"), True),
+        (Scope(tenant="nic"), False),
+        (Scope(node="hv2", tenant="de"), True),
+        (Scope(cluster=CLUSTER, namespace="de"), True),
+        (Scope(cluster=CLUSTER, namespace="nic"), False),
+        (Scope(cluster="lab"), False),
+    ],
+)
+def test_that_pods_may_not_be_listed_is_seen_wherever_some_of_them_would_be(scope: Scope, is_seen: bool) -> None:
+    assert is_within(healthy_hybrid(), scope, ("denied", CLUSTER, "de")) is is_seen
+
+
+@pytest.mark.parametrize("key", [("node", "hv1"), ("instance", "hv1", "de"), ("pod", CLUSTER, "de", NS)])
+def test_whatever_is_in_a_cluster_is_described_with_what_we_may_not_see_there(key: Key) -> None:
+    store = healthy_hybrid()
+    fact = store.cluster(CLUSTER)
+    assert fact is not None
+    denied = (Permission(verb="list", resource="nodes"), Permission(verb="patch", resource="nodes"))
+    store.apply([msgspec.structs.replace(fact, denied=denied)])
+    lines = [line.text for line in describe(store, None, key, NOW, UNICODE)]
+    assert [line for line in lines if line.startswith("no permission")] == [
+        "no permission       list nodes in all namespaces"
+    ]
+    bare = [line.text for line in describe(store, None, ("node", "fra1"), NOW, UNICODE)]
+    assert not [line for line in bare if "no permission" in line]
+
+
+async def test_a_pod_whose_events_may_not_be_listed_says_so_in_their_place() -> None:
+    fleet = client()
+    fact = fleet.store.cluster(CLUSTER)
+    assert fact is not None
+    fleet.apply(msgspec.structs.replace(fact, denied=(Permission(verb="list", resource="events", namespace="de"),)))
+    async with console(fleet=fleet) as c:
+        await c.app.run_command("pods")
+        await c.pilot.pause()
+        await c.press("slash")
+        await c.type(NS)
+        await c.press("enter", "enter")
+        await c.pilot.pause(0.1)
+        assert "ops may not list events in de" in c.text
+        await c.press("tab", "d")
+        await c.pilot.pause(0.1)
+        assert "list events in de" in c.text

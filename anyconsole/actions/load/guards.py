@@ -12,6 +12,7 @@ from ipaddress import ip_address, ip_network
 import msgspec
 
 from anyconsole.actions.guards import GuardVerdict, Outcome
+from anyconsole.actions.load.permitted import asked_for, denied_words
 from anyconsole.actions.load.request import (
     LoadRequest,
     Purpose,
@@ -19,6 +20,8 @@ from anyconsole.actions.load.request import (
     asked_of,
     cap_of,
     entries_of,
+    jobs_of,
+    lock_of,
     seconds_of,
     targets_of,
 )  # fmt: skip
@@ -52,7 +55,9 @@ def evaluate(store: FleetStore, plan: Plan, now: float) -> list[GuardVerdict]:
     """All guards on the targets of a load test's plan, in the order in which they are shown. Raises AnyconsoleError for a strange plan."""
     request = asked_of(plan)
     targets = targets_of(store, request)
-    rules = (_permitted, _caps, _announced, _in_service, _neighbours, _evidence, _pending, _generators, _production)
+    rules = (
+        _permitted, _permissions, _caps, _announced, _in_service, _neighbours, _evidence, _pending, _generators, _production,
+    )  # fmt: skip
     return [_worst([rule(store, request, target, now) for target in targets]) for rule in rules]
 
 
@@ -76,6 +81,16 @@ def _permitted(store: FleetStore, request: LoadRequest, target: LoadTarget, now:
         )
     who = ", ".join(target.users) or "anyone"
     return _ok("permitted", f"{target.name} is listed as {target.class_}, for {who}")
+
+
+def _permissions(store: FleetStore, request: LoadRequest, target: LoadTarget, now: float) -> GuardVerdict:
+    asked = asked_for(lock_of(store, request, target, now), jobs_of(store, request, target, now))
+    if words := denied_words(store, asked):
+        return _refused("permissions", "; ".join(words))
+    return _ok(
+        "permissions",
+        f"all that is done in {', '.join(asked)} is permitted" if asked else "nothing is done in a cluster",
+    )
 
 
 def _caps(store: FleetStore, request: LoadRequest, target: LoadTarget, now: float) -> GuardVerdict:  # noqa: ARG001

@@ -13,6 +13,7 @@ from enum import StrEnum
 import msgspec
 
 from anyconsole.actions.load.engines import ENGINES
+from anyconsole.actions.load.permitted import asked_for, denied_words
 from anyconsole.actions.load.search import MOST_CONFIRMS
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.drivers.kube.generator_job import GeneratorJob, generator_job
@@ -216,11 +217,12 @@ def make_plan(store: FleetStore, request: LoadRequest, now: float) -> Plan:
     _check(request)
     _check_engine(store, request)
     targets = targets_of(store, request)
-    virtual = [t.name for t in targets if store.inventory.node(t.node).cluster]
+    virtual = [t for t in targets if store.inventory.node(t.node).cluster]
     if virtual and not request.queries:
-        raise AnyconsoleError(
-            f"{', '.join(virtual)}: no zone can be transferred from a name server in a cluster: give --queries FILE"
-        )
+        names = ", ".join(target.name for target in virtual)
+        words = f"{names}: no zone can be transferred from a name server in a cluster: give --queries FILE"
+        asked = asked_for(lock_of(store, request, virtual[0], now), jobs_of(store, request, virtual[0], now))
+        raise AnyconsoleError("; ".join((*denied_words(store, asked), words)))
     turns = [(target, 0) for target in targets]
     if request.rounds:
         turns = list(_turns(targets, request))

@@ -74,6 +74,10 @@ class KubeApi:
         """Where the API server is, as the kubeconfig says."""
         return self._connection.login.server
 
+    async def tunnel(self) -> int:
+        """The local port that leads through jump hosts to the API server, 0 without any: for a process of ours. Raises KubeError."""
+        return await self._connection.tunnel()
+
     async def get(self, path: str, **query: Value) -> Object:
         """One object, or whatever else is small. A query's `continue` is written `continue_`. Raises KubeError."""
         return self._object(await self.read(path, query))

@@ -142,6 +142,10 @@ class Connection:
         never_sent = isinstance(error, _NEVER_SENT)
         return KubeError(text, fault=fault, maybe_done=sent and not never_sent)
 
+    async def tunnel(self) -> int:
+        """The local port that leads through the jump hosts to the API server, opened if need be; 0 without any. Raises KubeError."""
+        return await self._tunnel_to(self.login.server) if self._spec.jump else 0
+
     async def close(self) -> None:
         """Close everything."""
         for session in (self._session, *self._retired):
@@ -190,6 +194,10 @@ class Connection:
             return login.server, headers
         where = urlsplit(login.server)
         headers["Host"] = where.netloc
+        return f"{where.scheme}://127.0.0.1:{await self._tunnel_to(login.server)}{where.path}", headers
+
+    async def _tunnel_to(self, server: str) -> int:
+        where = urlsplit(server)
         async with self._opening:
             if not self._port:
                 via, port = ",".join(self._spec.jump), where.port or (443 if where.scheme == "https" else 80)
@@ -199,7 +207,7 @@ class Connection:
                 except SshError as error:
                     raise KubeError(f"{self._spec.name}: {error}", fault=error.fault) from None
                 self._tunnel = tunnel
-            return f"{where.scheme}://127.0.0.1:{self._port}{where.path}", headers
+            return self._port
 
     async def _give_up_tunnel(self, error: Exception) -> None:
         """Nobody listens where the tunnel was: the next request opens another."""

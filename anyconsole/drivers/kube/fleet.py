@@ -161,13 +161,13 @@ class KubeFleet:
             async for chunk in chunks:
                 yield chunk
 
-    def shell(self, name: str, path: str) -> list[str]:
-        """The command that opens a shell in a container. Raises KubeError."""
+    async def shell(self, name: str, path: str) -> list[str]:
+        """The command that opens a shell in a container. Behind jump hosts it goes through the tunnel of this process. Raises KubeError."""
         link = self._link(name)
-        if link.spec.jump:
-            raise KubeError(f"{name}: no shell through a jump chain: open one from {link.spec.jump[-1]}")
+        place = _place(name, path)
+        port = await link.api.tunnel() if link.spec.jump else 0
         spec = msgspec.json.encode(link.spec).decode()
-        return [sys.executable, "-m", "anyconsole.drivers.kube.shell", spec, *_place(name, path)]
+        return [sys.executable, "-m", "anyconsole.drivers.kube.shell", spec, str(port), *place]
 
     def _link(self, name: str) -> ClusterLink:
         cluster = self._nodes[name].cluster if name in self._nodes else name

@@ -28,13 +28,19 @@ from anyconsole.drivers.ssh.fault import POLICY, Fault, delay
 from anyconsole.model.facts import Beat, Link, LinkState
 from anyconsole.model.inventory import ClusterSpec, Inventory
 from anyconsole.model.metrics import Metrics
-from anyconsole.model.pods import Cluster
+from anyconsole.model.pods import Cluster, Permission
 
 __all__ = ["ClusterLink"]
 
 _PERMISSIONS_EVERY: Final = 60.0
 _LONGEST_PAUSE: Final = 10.0
 """Seconds between two attempts at an API server that isn't there, at most."""
+
+_READY: Final = "/readyz"
+"""Answered only by a server that reaches its storage: one that doesn't tells its version all the same, and leaves its watches silent."""
+_EXCLUDED: Final = "shutdown"
+"""Of several servers one that is about to go still serves those who are connected to it."""
+_HIDDEN: Final = frozenset({403, 404})
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +59,7 @@ class ClusterLink:
         self._emit = emit
         self._open_tunnel = open_tunnel
         self._rng = random.Random()  # noqa: S311 - spreads load, keeps no secret
+        self._generators = [g.namespace for g in inventory.generators if g.cluster == spec.name]
         self._nodes = [node.name for node in inventory.nodes if node.cluster == spec.name]
         self._api: KubeApi | None = None
         self._calico: CalicoApi | None = None
@@ -61,6 +68,8 @@ class ClusterLink:
         self._fact: Link | None = None
         self._poked = asyncio.Event()
         self._permissions_due = asyncio.Event()
+        self._told_closed: frozenset[Permission] = frozenset()
+        self._question = _READY
 
     @property
     def api(self) -> KubeApi:
@@ -163,7 +172,14 @@ class ClusterLink:
     # --- is it there
 
     async def _ping(self, api: KubeApi) -> None:
-        await api.read("/version", {}, most=65536, deadline=self._inventory.poll.drop)
+        try:
+            query = {"exclude": _EXCLUDED} if self._question == _READY else {}
+            await api.read(self._question, query, most=65536, deadline=self._inventory.poll.drop)
+        except KubeError as error:
+            if self._question != _READY or error.status not in _HIDDEN:
+                raise
+            self._question = "/version"  # which nobody is refused
+            await self._ping(api)
 
     async def _beat(self, api: KubeApi) -> None:
         """Ask whether the API server is there; what is being watched is fresh as of then."""
@@ -184,6 +200,8 @@ class ClusterLink:
             if all(watch.state.synced or watch.state.denied for watch in self._watches()):
                 self.settled.set()
             self._freshen(at)
+            if self._closed() != self._told_closed:
+                self._permissions_due.set()
             await asyncio.sleep(max(0.1, self._inventory.poll.probe - (time.monotonic() - began)))
 
     def _freshen(self, at: float) -> None:
@@ -197,10 +215,18 @@ class ClusterLink:
 
     # --- what we may, and how it is
 
+    def _closed(self) -> frozenset[Permission]:
+        """What we were refused to watch, whatever we are said to be allowed to."""
+        return frozenset(permissions.watching(watch.path) for watch in self._watches() if watch.state.denied)
+
     async def _tell_permissions(self, api: KubeApi) -> None:
         while True:
+            self._told_closed = self._closed()
             try:
                 version = await api.get("/version")
+                denied = {*await permissions.denied(api, self.spec, self._calico, self._generators)}
+                # What may not be listed either is said already.
+                denied |= {p for p in self._told_closed if msgspec.structs.replace(p, verb="list") not in denied}
                 fact = Cluster(
                     node=self.spec.name,
                     section="api",
@@ -208,7 +234,7 @@ class ClusterLink:
                     version=text(version, "gitVersion", WORD),
                     calico=self._calico.group_version if self._calico is not None else "",
                     user=await api.whoami(),
-                    denied=await permissions.denied(api, self.spec, self._calico),
+                    denied=tuple(sorted(denied)),
                 )
                 self._emit([fact])
             except KubeError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -15,7 +15,7 @@ from anyconsole.drivers.kube.lock import NAMESPACE
 from anyconsole.model.inventory import ClusterSpec
 from anyconsole.model.pods import Permission
 
-__all__ = ["CHANGED", "changing", "denied", "reading"]
+__all__ = ["CHANGED", "changing", "denied", "generating", "reading", "watching"]
 
 _AT_ONCE: Final = 4
 _NAMESPACES: Final = 20
@@ -52,6 +52,19 @@ def reading(spec: ClusterSpec, calico: CalicoApi | None) -> Iterator[Permission]
         yield Permission(verb="get", resource="services/proxy", namespace=spec.prometheus.partition("/")[0])
 
 
+def watching(path: str) -> Permission:
+    """What it takes to watch a collection: who may list it may not always."""
+    match path.split("/")[1:]:
+        case ["api", _, *rest]:
+            group = ""
+        case ["apis", group, _, *rest]:
+            pass
+        case _:
+            raise ValueError(f"{path} is no collection")
+    namespace = rest[1] if rest[0] == "namespaces" and len(rest) > 2 else ""
+    return Permission(verb="watch", resource=rest[-1], group=group, namespace=namespace)
+
+
 def changing(calico: CalicoApi | None) -> Iterator[Permission]:
     """What it takes to change something, wherever that is: those with an empty namespace are about all of them."""
     for (group, resource), verbs in _EVERYWHERE.items():
@@ -67,8 +80,19 @@ def changing(calico: CalicoApi | None) -> Iterator[Permission]:
         yield from (Permission(verb=v, resource="caliconodestatuses", group=group) for v in ("create", "delete"))
 
 
-async def denied(api: KubeApi, spec: ClusterSpec, calico: CalicoApi | None) -> tuple[Permission, ...]:
-    """What we may not do. Raises KubeError.
+def generating(namespace: str) -> Iterator[Permission]:
+    """What it takes to have load generators in a namespace."""
+    yield from (
+        Permission(verb=verb, resource="jobs", group="batch", namespace=namespace) for verb in ("create", "delete")
+    )
+    yield Permission(verb="list", resource="pods", namespace=namespace)
+    yield Permission(verb="create", resource="pods/exec", namespace=namespace)
+
+
+async def denied(
+    api: KubeApi, spec: ClusterSpec, calico: CalicoApi | None, generators: Iterable[str] = ()
+) -> tuple[Permission, ...]:
+    """What we may not do; `generators` are the namespaces of load generators. Raises KubeError.
 
     What is in a namespace is looked up in the rules that are in force there, one question for all of it; what these don't tell, and what
     is in no namespace, is asked for one by one.
@@ -91,7 +115,8 @@ async def denied(api: KubeApi, spec: ClusterSpec, calico: CalicoApi | None) -> t
 
     spaces = [*dict.fromkeys((*spec.namespaces.values(), spec.monitoring))][:_NAMESPACES]
     asked: dict[str, list[Permission]] = defaultdict(list)
-    for permission in (*reading(spec, calico), *changing(calico)):
+    load = [permission for namespace in dict.fromkeys(generators) for permission in generating(namespace)]
+    for permission in dict.fromkeys((*reading(spec, calico), *changing(calico), *load)):
         is_of_tenants = not permission.namespace and permission.resource in CHANGED.get(permission.group, ())
         for namespace in spaces if is_of_tenants else [permission.namespace]:
             asked[namespace].append(msgspec.structs.replace(permission, namespace=namespace))

@@ -91,6 +91,7 @@ def instances(pods: Iterable[Pod], node: str, kube_name: str, tenant: str, daemo
         uptime=max(0.0, at - since) if since is not None else None,
         is_ready=pod.is_ready,
         detail=pod.trouble,
+        drift=pod.drift,
     )
 
 

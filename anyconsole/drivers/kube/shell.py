@@ -1,11 +1,14 @@
-"""`python -m anyconsole.drivers.kube.shell SPEC NAMESPACE POD CONTAINER`: a shell in a container, started by the screen, never by hand."""
+"""`python -m anyconsole.drivers.kube.shell SPEC PORT NAMESPACE POD CONTAINER`: a shell in a container. The screen starts it.
+
+PORT is where the engine's tunnel through the jump hosts is; 0 without any. It lasts as long as the engine and its way there.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
@@ -20,20 +23,20 @@ __all__ = ["main"]
 _SHELL: Final = ("sh", "-c", "command -v bash >/dev/null && exec bash || exec sh")
 
 
-def _no_tunnel(via: str, host: str, port: int) -> AbstractAsyncContextManager[int]:
-    raise KubeError(f"no shell through a jump chain ({via} to {host}:{port})")
+async def _run(spec: ClusterSpec, port: int, namespace: str, pod: str, container: str) -> int:
+    @asynccontextmanager
+    async def tunnel(*_: object) -> AsyncIterator[int]:
+        yield port
 
-
-async def _run(spec: ClusterSpec, namespace: str, pod: str, container: str) -> int:
-    async with KubeApi.open(spec, _no_tunnel) as api:
+    async with KubeApi.open(spec, tunnel) as api:
         return await attach(api, namespace, pod, container, list(_SHELL), sys.stdin.fileno(), sys.stdout.fileno())
 
 
 def main(argv: Sequence[str]) -> int:
     """Open the shell; returns its exit status."""
-    spec, namespace, pod, container = argv
+    spec, port, namespace, pod, container = argv
     try:
-        return asyncio.run(_run(msgspec.json.decode(spec, type=ClusterSpec), namespace, pod, container))
+        return asyncio.run(_run(msgspec.json.decode(spec, type=ClusterSpec), int(port), namespace, pod, container))
     except KubeError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -132,6 +132,11 @@ class Watch(Generic[T]):
         self._round: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
 
+    @property
+    def path(self) -> str:
+        """Of the collection."""
+        return self._path
+
     async def run(self) -> NoReturn:
         """Watch until cancelled. Whatever the server does is a state, not an exception."""
         while True:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+import msgspec
+
 from anyconsole.drivers.kube.access import KubeApi, Object
 from anyconsole.drivers.kube.errors import KubeError
 from anyconsole.drivers.kube.events import event_of, latest
-from anyconsole.drivers.kube.pods import instances, pod_of, server_on
+from anyconsole.drivers.kube.pods import NAME_SERVER, instances, pod_of, server_on
+from anyconsole.drivers.kube.set_up import Template, drift_of, templates_of
 from anyconsole.drivers.kube.watch import Batch, Watch
 from anyconsole.model.facts import Beat, Gone, InstanceStatus, Observation
 from anyconsole.model.inventory import ClusterSpec, Inventory, NodeSpec
@@ -29,6 +32,7 @@ class Workloads:
         self._emit = emit
         self._tenants = {namespace: tenant for tenant, namespace in spec.namespaces.items()}
         self._nodes = [node for node in inventory.nodes if node.cluster == spec.name]
+        self._templates: dict[str, dict[str, Template]] = {}
         self._pods: dict[str, dict[str, Pod]] = {namespace: {} for namespace in self.namespaces}
         self._events: dict[str, dict[str, ClusterEvent]] = {namespace: {} for namespace in self.namespaces}
         self._told: dict[str, set[str]] = {namespace: set() for namespace in self.namespaces}
@@ -78,7 +82,9 @@ class Workloads:
         tenant = self._tenants.get(namespace, "")
 
         def project(obj: Object) -> Pod:
-            return pod_of(obj, self._spec.name, tenant, time.time())
+            pod = pod_of(obj, self._spec.name, tenant, time.time())
+            drift = drift_of(obj, self._templates_of(tenant)) if pod.component == NAME_SERVER else ""
+            return msgspec.structs.replace(pod, drift=drift) if drift else pod
 
         def take(batch: Batch[Pod]) -> None:
             pods = self._pods[namespace]
@@ -93,6 +99,13 @@ class Workloads:
             self._emit(facts)
 
         return Watch(self._api, f"/api/v1/namespaces/{namespace}/pods", project, take)
+
+    def _templates_of(self, tenant: str) -> dict[str, Template]:
+        """How set-up would make its pods; rendered once, when the first one is seen."""
+        if tenant not in self._templates:
+            fleet = self._inventory
+            self._templates[tenant] = templates_of(fleet, self._spec, fleet.tenant(tenant)) if tenant else {}
+        return self._templates[tenant]
 
     def _instances(self, tenant: str, pods: list[Pod]) -> Iterator[InstanceStatus]:
         now = time.time()

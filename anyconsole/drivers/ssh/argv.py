@@ -64,7 +64,7 @@ def find_host(inventory: Inventory, name: str) -> Host:
     for node in inventory.nodes:
         if node.name == name:
             raise HopError(
-                f"node {name!r} is in cluster {node.cluster!r}: there is no SSH to it, only the cluster's API"
+                f"node {name!r} is in cluster {node.cluster!r}: there is no SSH to it, only the cluster's API; choose one of its pods"
             )
     if name in (cluster.name for cluster in inventory.clusters):
         raise HopError(f"{name!r} is a cluster: there is no SSH to it, only its API")

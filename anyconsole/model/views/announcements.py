@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from anyconsole.model import verdicts
+from anyconsole.model.cluster_state import NO_PERMISSION, may_not_ask, may_not_see_drains, may_not_see_speaker
 from anyconsole.model.facts import Export, Exported, Key
 from anyconsole.model.peer_view import PEER_SETTLING, PeerView, contradicts, peer_view
 from anyconsole.model.store import FleetStore
@@ -17,6 +18,7 @@ from anyconsole.model.table import (
     View,
     verdict_cell,
 )
+from anyconsole.model.verdicts import Intent
 from anyconsole.model.views.cells import age_cell, reason_cell, text_cell
 
 
@@ -50,8 +52,8 @@ def _announcement_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -
             text_cell(cell.prefix),
             structs.replace(text_cell(session.title), value=session.name),
             verdict_cell(cell.verdict, glyphs),
-            Cell(str(cell.intent), value=str(cell.intent)),
-            Cell(str(cell.exported), value=str(cell.exported)),
+            _known_cell(cell.intent, may_not_see_drains(store, spec)),
+            _known_cell(cell.exported, may_not_ask(store, spec) or may_not_see_speaker(store, spec)),
             Cell(answers, Level.CRIT if cell.answering is False else Level.NONE, cell.answering),
             _peer_cell(arrived, export, cell.exported, now),
             age_cell(cell.age, store.inventory.poll.stale),
@@ -62,6 +64,12 @@ def _announcement_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -
         ),
         cell.verdict.rank,
     )
+
+
+def _known_cell(word: Intent | Exported, denied: str) -> Cell:
+    """One of the truths; where it isn't known because we may not see it, that is said."""
+    is_denied = bool(denied) and word in (Intent.UNKNOWN, Exported.UNKNOWN)
+    return Cell(NO_PERMISSION if is_denied else str(word), value=str(word))
 
 
 def _peer_cell(arrived: PeerView, export: Export | None, exported: Exported, now: float) -> Cell:

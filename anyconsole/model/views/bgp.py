@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from anyconsole.model import verdicts
+from anyconsole.model.cluster_state import NO_PERMISSION, may_not_see_speaker
 from anyconsole.model.drain_state import disabled_words
 from anyconsole.model.facts import Key, SessionState
 from anyconsole.model.inventory import SessionSpec, SpeakerSpec, Tenant, family_of
@@ -65,12 +66,21 @@ def _state_cell(verdict: Verdict, words: str, glyphs: Glyphs) -> Cell:
     return structs.replace(verdict_cell(verdict, glyphs, words), value=words or str(verdict))
 
 
+def _why_unknown(store: FleetStore, key: Key, now: float) -> str:
+    """Why it isn't known what is announced on a session that is up; "" if it is."""
+    cells = verdicts.announcements(store, store.inventory.node(key[1]), now)
+    mine = (c for c in cells if (c.speaker, c.session) == key[2:4] and c.verdict is Verdict.UNKNOWN)
+    return next((c.reason for c in mine), "")
+
+
 def _session_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
     speaker, session = _session_of(store, key)
     status = store.session(key[1], speaker.name, session.name)
     daemon = store.speaker(key[1], speaker.name)
     if daemon is not None and store.is_fresh(daemon, now) and not daemon.running:
         verdict, words, why = Verdict.DOWN, "DAEMON DOWN", verdicts.not_running(daemon)
+    elif not store.is_fresh(status, now) and (denied := may_not_see_speaker(store, store.inventory.node(key[1]))):
+        verdict, words, why = Verdict.UNKNOWN, NO_PERMISSION, denied
     elif status is None:
         verdict, words, why = Verdict.UNKNOWN, "", "not seen yet"
     elif not store.is_fresh(status, now):
@@ -81,6 +91,7 @@ def _session_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row
         verdict, words, why = Verdict.DRIFT, str(status.state), disabled_words(session, status)
     else:
         verdict, words, why = Verdict.DOWN, str(status.state), status.info
+    why = why or _why_unknown(store, key, now)
     shown = status if verdict in (Verdict.SERVING, Verdict.DRIFT, Verdict.DOWN) else None
     cells = [_matrix_cell(store, key, tenant, now, glyphs) for tenant in store.inventory.tenants]
     rank = min([verdict.rank, *(Verdict(c.value).rank for c in cells if isinstance(c.value, str))])

@@ -6,15 +6,16 @@ import math
 
 from msgspec import structs
 
+from anyconsole.model.cluster_state import denied_of
 from anyconsole.model.facts import Key
-from anyconsole.model.pods import ClusterEvent, Container, ContainerState, Pod
+from anyconsole.model.pods import ClusterEvent, Container, ContainerState, Permission, Pod
 from anyconsole.model.store import FleetStore
 from anyconsole.model.table import Cell, Column, Glyphs, Level, Row, View, human_duration, number, verdict_cell
 from anyconsole.model.verdicts import Verdict
 from anyconsole.model.views.cells import age_cell, text_cell
-from anyconsole.model.views.pods import restarts_cell
+from anyconsole.model.views.pods import denied_cell, denied_words, restarts_cell
 
-__all__ = ["container_verdict", "containers_view", "last_end", "pod_events_view"]
+__all__ = ["DENIED_EVENTS", "container_verdict", "containers_view", "last_end", "pod_events_view"]
 
 _STARTING = frozenset({"ContainerCreating", "PodInitializing"})
 
@@ -106,8 +107,24 @@ def containers_view(cluster: str, namespace: str, pod: str) -> View:
     )
 
 
+DENIED_EVENTS = "denied_events"
+"""The key of the row that says that events may not be listed."""
+
+
+_FIRST = -(1 << 40)
+"""The rank of that row: before the latest event."""
+
+
+def _denied_events(store: FleetStore, cluster: str, namespace: str) -> tuple[Permission, ...]:
+    return denied_of(store.cluster(cluster), "events", namespace)
+
+
 def _event_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
     event = store.get(key)
+    if key[0] == DENIED_EVENTS:
+        words = denied_words(store, key[1], _denied_events(store, *key[1:]))
+        unseen = (number(None), denied_cell(glyphs), Cell(""), number(None))
+        return Row(key, (*unseen, text_cell(words, Level.WARN)), _FIRST)
     if not isinstance(event, ClusterEvent):
         return Row(key, (Cell("gone", Level.STALE), *(Cell("") for _ in range(4))), 1)
     is_warning = event.severity != "Normal"
@@ -131,7 +148,8 @@ def pod_events_view(cluster: str, namespace: str, pod: str) -> View:
     about = f"Pod/{pod}"
 
     def keys(store: FleetStore) -> list[Key]:
-        return [e.key for e in store.cluster_events(cluster, namespace) if not pod or e.about == about]
+        denied: list[Key] = [(DENIED_EVENTS, cluster, namespace)] if _denied_events(store, cluster, namespace) else []
+        return denied + [e.key for e in store.cluster_events(cluster, namespace) if not pod or e.about == about]
 
     return View(
         name="pod_events",

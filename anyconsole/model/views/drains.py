@@ -6,14 +6,16 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from anyconsole.model import verdicts
+from anyconsole.model.cluster_state import may_not_see_drains
 from anyconsole.model.drain_note import DrainNote, clock_words
 from anyconsole.model.drain_state import note_of
 from anyconsole.model.facts import Key
 from anyconsole.model.inventory import SessionSpec
 from anyconsole.model.store import FleetStore
-from anyconsole.model.table import Cell, Column, Glyphs, Level, Row, View, verdict_cell
+from anyconsole.model.table import Cell, Column, Glyphs, Level, Row, View, number, verdict_cell
 from anyconsole.model.verdicts import AnnouncementVerdict, Intent, Verdict
 from anyconsole.model.views.cells import text_cell
+from anyconsole.model.views.pods import denied_cell
 
 __all__ = ["DRAINS", "scope_words"]
 
@@ -70,12 +72,19 @@ def _drain_keys(store: FleetStore) -> list[Key]:
             for level in _LEVELS
             if (sp.name, level) in found
         ]
+        if may_not_see_drains(store, spec):
+            keys += [("drain", spec.name, sp.name, str(Intent.UNKNOWN)) for sp in spec.speakers]
     return keys
 
 
 def _drain_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
     _, node, speaker, level = key
     spec = store.inventory.node(node)
+    if level == Intent.UNKNOWN:
+        denied = denied_cell(glyphs)
+        unseen = (Cell(""), Cell(""), *(_time_cell(None, now) for _ in range(2)), Cell(""), number(None))
+        why = text_cell(may_not_see_drains(store, spec), denied.level)
+        return Row(key, (text_cell(node), denied, Cell(level, value=level), *unseen, why), Verdict.DEGRADED.rank)
     sessions = next(s.sessions for s in spec.speakers if s.name == speaker)
     cells = _drained(store, node, speaker, level, now)
     by_session: dict[str, set[str]] = {}

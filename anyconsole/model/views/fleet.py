@@ -35,6 +35,7 @@ def _node_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
     running = sum(p is not None and p.running and store.is_fresh(p, now) for p in processes)
     cells = verdicts.announcements(store, spec, now)
     sent = sum(c.exported in (Exported.ANNOUNCED, Exported.DEPREFERRED) for c in cells)
+    is_unseen = not sent and any(c.exported is Exported.UNKNOWN for c in cells)
     drained = sum(c.intent in (Intent.HARD, Intent.SOFT) for c in cells)
     host = store.host(spec.name)
     known = host if store.is_fresh(host, now) else None
@@ -51,7 +52,7 @@ def _node_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
             rate(sum(rates) if rates else None),
             share_cell(None if unknown else up, len(sessions)),
             share_cell(None if unknown else running, len(processes)),
-            share_cell(None if unknown else sent, len(cells), on_purpose=drained > 0),
+            share_cell(None if unknown or is_unseen else sent, len(cells), on_purpose=drained > 0),
             drain,
             number(known.load1 if known else None, 2),
             size(known.mem_available if known else None),

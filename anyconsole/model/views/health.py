@@ -6,7 +6,7 @@ In a cluster that is a pod: instead of a chroot it has its container, and its re
 from __future__ import annotations
 
 from anyconsole.model import verdicts
-from anyconsole.model.facts import Chroot, InstanceStatus, Key
+from anyconsole.model.facts import Chroot, Exported, InstanceStatus, Key
 from anyconsole.model.inventory import Family, NodeSpec, Tenant, family_of
 from anyconsole.model.store import FleetStore
 from anyconsole.model.table import (
@@ -59,11 +59,20 @@ def _readiness_cell(store: FleetStore, node: str, tenant: Tenant, now: float) ->
 
 def _chroot_cell(spec: NodeSpec, known: InstanceStatus | None) -> Cell:
     """Whether its process is where it belongs."""
-    if spec.cluster and known is not None and known.running:
-        return Cell("pod", value="pod")
+    if spec.cluster:
+        return Cell("pod", Level.NONE if known is not None and known.running else Level.STALE, "pod")
     chroot = known.chroot if known and known.running else Chroot.UNKNOWN
     level = {Chroot.INSIDE: Level.OK, Chroot.OUTSIDE: Level.CRIT, Chroot.UNKNOWN: Level.STALE}[chroot]
     return Cell(str(chroot), level, str(chroot))
+
+
+def _uptime(store: FleetStore, spec: NodeSpec, known: InstanceStatus | None) -> float | None:
+    """Seconds it has run. A pod's was told once, and has grown since; it moves in steps, as that of a process does."""
+    if known is None or known.uptime is None or not spec.cluster:
+        return known.uptime if known is not None else None
+    seconds = int(known.uptime + store.seen_at(known) - known.at)
+    step = 10 if seconds < 600 else 60
+    return float(seconds // step * step)
 
 
 def _health_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
@@ -74,6 +83,9 @@ def _health_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
     status = store.instance(*key[1:])
     known = status if store.is_fresh(status, now) else None
     serials = known.serials if known else {}
+    cells = verdicts.announcements(store, spec, now, tenant.name)
+    is_unseen = verdict.verdict in (Verdict.STALE, Verdict.UNKNOWN) or Exported.UNKNOWN in {c.exported for c in cells}
+    uptime = _uptime(store, spec, known)
     process = f"{instance_spec.kind} {clean(known.version, 20) if known else ''}".strip()
     return Row(
         key,
@@ -84,15 +96,13 @@ def _health_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
             Cell(process, value=process),
             _chroot_cell(spec, known),
             number(known.pid if known else None),
-            Cell(duration(known.uptime if known else None), value=known.uptime if known else None),
+            Cell(duration(uptime), value=uptime),
             size(known.rss if known else None),
             _inside_cell(store, spec.name, tenant, Family.IPV4, now),
             _inside_cell(store, spec.name, tenant, Family.IPV6, now),
             Cell(" ".join(map(str, serials.values())) or "-", Level.NONE if serials else Level.STALE, dict(serials)),
             share_cell(
-                None
-                if verdict.verdict in (Verdict.STALE, Verdict.UNKNOWN) and not verdict.announced
-                else verdict.announced,
+                None if is_unseen and not verdict.announced else verdict.announced,
                 verdict.sessions,
                 on_purpose=verdict.verdict in (Verdict.DRAINED, Verdict.SOFT),
             ),

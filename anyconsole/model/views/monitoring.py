@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from msgspec import structs
 
 from anyconsole.model.cluster_state import denied_of, is_done
@@ -35,19 +37,21 @@ def _keys(store: FleetStore) -> list[Key]:
     return [("monitoring", c.name, component) for c in store.inventory.clusters for component in COMPONENTS]
 
 
-def _why_none(store: FleetStore, cluster: str, now: float, glyphs: Glyphs) -> tuple[Verdict, Cell, str]:
-    """Why a component has no pod: nobody knows, we may not know, or there is none."""
+def _why_none(store: FleetStore, cluster: str, now: float, glyphs: Glyphs) -> tuple[Verdict, Cell, str, float]:
+    """Why a component has no pod, and how old that knowledge is: nobody knows, we may not know, or there is none."""
     namespace = store.inventory.cluster(cluster).monitoring
     if denied := [p for p in denied_of(store.cluster(cluster), "pods") if p.namespace in ("", namespace)]:
-        return Verdict.DEGRADED, denied_cell(glyphs), denied_words(store, cluster, tuple(denied))
+        return Verdict.DEGRADED, denied_cell(glyphs), denied_words(store, cluster, tuple(denied)), math.inf
     section = f"pods:{namespace}"
     seen = store.section_seen_at(cluster, section)
     if seen is None:
-        return Verdict.UNKNOWN, verdict_cell(Verdict.UNKNOWN, glyphs, "not seen"), out_of_reach(store, cluster)
-    if now - seen > store.max_age(section):
-        return Verdict.STALE, verdict_cell(Verdict.STALE, glyphs), out_of_reach(store, cluster)
+        words = verdict_cell(Verdict.UNKNOWN, glyphs, "not seen")
+        return Verdict.UNKNOWN, words, out_of_reach(store, cluster), math.inf
+    age = max(0.0, now - seen)
+    if age > store.max_age(section):
+        return Verdict.STALE, verdict_cell(Verdict.STALE, glyphs), out_of_reach(store, cluster), age
     cell = Cell(f"{glyphs.unknown} absent", Level.STALE, "absent", Verdict.UNKNOWN.rank)
-    return Verdict.UNKNOWN, cell, f"no pod of it in {namespace}"
+    return Verdict.UNKNOWN, cell, f"no pod of it in {namespace}", age
 
 
 def _work(store: FleetStore, cluster: str, component: str, now: float) -> tuple[Verdict, str]:
@@ -78,9 +82,9 @@ def _row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> tuple[Verdi
     cluster, component = key[1:]
     pods = component_pods(store, cluster, component)
     if not pods:
-        verdict, status, reason = _why_none(store, cluster, now, glyphs)
-        empty = Cell("", value=None)
-        cells = status, number(None), number(None), empty, number(None), reason_cell(verdict, reason)
+        verdict, status, reason, age = _why_none(store, cluster, now, glyphs)
+        seen = age_cell(age, store.max_age("pods"))
+        cells = status, number(None), number(None), Cell("", value=None), seen, reason_cell(verdict, reason)
         return verdict, (text_cell(component), *cells)
     found = [pod_verdict(store, pod, now) for pod in pods]
     worst = _worst(found)

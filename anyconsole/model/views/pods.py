@@ -10,7 +10,7 @@ import math
 
 from msgspec import structs
 
-from anyconsole.model.cluster_state import denied_of, is_done
+from anyconsole.model.cluster_state import NO_PERMISSION, denied_of, is_done
 from anyconsole.model.facts import Key, LinkState
 from anyconsole.model.inventory import ClusterSpec
 from anyconsole.model.metrics import Workload, workload_section
@@ -37,7 +37,7 @@ def restarts_cell(count: int, last: float | None, now: float) -> Cell:
 
 def denied_cell(glyphs: Glyphs) -> Cell:
     """The status of what may not be listed."""
-    return Cell(f"{glyphs.warn} no permission", Level.WARN, "no permission", Verdict.DEGRADED.rank)
+    return Cell(f"{glyphs.warn} {NO_PERMISSION}", Level.WARN, NO_PERMISSION, Verdict.DEGRADED.rank)
 
 
 def denied_words(store: FleetStore, cluster: str, denied: tuple[Permission, ...]) -> str:
@@ -70,7 +70,8 @@ def _keys(store: FleetStore) -> list[Key]:
         pods = _in_order(store, cluster)
         if not pods and out_of_reach(store, cluster.name):
             keys.append(("cluster", cluster.name))
-        denied = denied_of(store.cluster(cluster.name), "pods")
+        shown = {"", *cluster.namespaces.values(), cluster.monitoring}
+        denied = [p for p in denied_of(store.cluster(cluster.name), "pods") if p.namespace in shown]
         keys += dict.fromkeys(("denied", cluster.name, permission.namespace) for permission in denied)
         keys += [pod.key for pod in pods]
         unseen = {permission.namespace for permission in denied}
@@ -96,7 +97,9 @@ def _cells(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> tuple[Ver
         text_cell(pod.host),
         structs.replace(text_cell(" ".join(pod.addresses)), value=list(pod.addresses), order=" ".join(pod.addresses)),
         age_cell(found.age, store.max_age(pod.section)),
-        reason_cell(found.verdict, found.reason),
+        reason_cell(found.verdict, found.reason)
+        if found.reason or not pod.drift
+        else text_cell(f"not as set up: {pod.drift}", Level.WARN),
     )
 
 

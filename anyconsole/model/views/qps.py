@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from anyconsole.model.cluster_state import NO_PERMISSION, may_not_see_rates
 from anyconsole.model.facts import Key
 from anyconsole.model.store import FleetStore
 from anyconsole.model.table import (
@@ -26,11 +27,13 @@ def _qps_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
     own = store.rates(node, tenant, "probe")
     theirs = store.rates(node, tenant, "prometheus")
     counted = own if own is not None and store.is_fresh(own, now) else None
-    scraped = theirs if theirs is not None and store.is_fresh(theirs, now) else None
+    is_seen = theirs is not None and store.is_fresh(theirs, now) and store.sees_prometheus(node, now)
+    scraped = theirs if is_seen else None
     series = store.series(node, tenant)[-20:]
     evidence = shown or own or theirs
     age = store.age(evidence, now) if evidence else math.inf
     level = Level.STALE if shown is None else Level.NONE
+    unseen = NO_PERMISSION if may_not_see_rates(store, store.inventory.node(node), tenant) else "none"
     wrong = (counted.rcodes.get("SERVFAIL", 0.0) if counted else 0.0) > 0
     rcodes = {k: round(v, 1) for k, v in sorted(counted.rcodes.items(), key=lambda kv: -kv[1])} if counted else {}
     return Row(
@@ -43,8 +46,8 @@ def _qps_row(store: FleetStore, key: Key, now: float, glyphs: Glyphs) -> Row:
             *(rate(getattr(counted, name)) if counted else rate(None) for name in ("ipv4", "ipv6", "udp", "tcp")),
             rate(scraped.qps if scraped else None),
             age_cell(store.age(theirs, now) if theirs else math.inf, store.max_age("prometheus")),
-            Cell(shown.source if shown else "none", level, shown.source if shown else None),
-            age_cell(age, store.inventory.poll.stale),
+            Cell(shown.source if shown else unseen, level, shown.source if shown else None),
+            age_cell(age, store.max_age(shown.section) if shown else 0.0),
             Cell(
                 " ".join(f"{clean(k, 12)} {v:.0f}" for k, v in rcodes.items()),
                 Level.WARN if wrong else Level.NONE,

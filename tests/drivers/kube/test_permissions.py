@@ -70,10 +70,10 @@ async def test_what_is_denied_is_found_with_few_questions(monkeypatch: pytest.Mo
                     "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
                 })  # fmt: skip
 
-        async def denied_to(user: str) -> set[str]:
+        async def denied_to(user: str, *generators: str) -> set[str]:
             spec = ClusterSpec(name="k3s", kubeconfig=str(cluster.kubeconfig_for(user)), namespaces=namespaces)
             async with KubeApi.open(spec, no_tunnel) as api:
-                return {str(p) for p in await denied(api, spec, CalicoApi("crd.projectcalico.org/v1"))}
+                return {str(p) for p in await denied(api, spec, CalicoApi("crd.projectcalico.org/v1"), generators)}
 
         assert await denied_to("alice") == set()
         assert len(asked) < 45, "it was 45 and more for each namespace"
@@ -81,3 +81,5 @@ async def test_what_is_denied_is_found_with_few_questions(monkeypatch: pytest.Mo
         assert {"patch nodes in all namespaces", "create leases.coordination.k8s.io in anyconsole"} <= told
         assert {f"create deployments.apps in t{n}" for n in range(10)} <= told
         assert not [word for word in told if word.startswith(("list", "get"))]
+        making = {"create jobs.batch in load", "delete jobs.batch in load", "create pods/exec in load"}
+        assert await denied_to("bob", "load", "anyconsole") >= making

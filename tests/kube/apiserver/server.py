@@ -72,6 +72,7 @@ class Server:
         parts = request.path.strip("/").split("/")
         self.requests.append((user.name, request.method, request.path_qs))
         if parts[0] in {"healthz", "livez", "readyz"}:
+            self._break("get", parts[0])
             return web.Response(text="ok")
         place, path = self._place(parts)
         if place is None:
@@ -81,7 +82,7 @@ class Server:
                 raise errors.no_such_path()
             return _json(document)
         verb = self._verb(request, place)
-        self._break(verb, place)
+        self._break(verb, place.resource.plural)
         asked = Asked(verb, place.resource.group, place.resource.plural, place.subresource, place.namespace, place.name)
         if not place.name and (named := selectors.name_in(request.query.get("fieldSelector", ""))):
             asked = msgspec.structs.replace(asked, name=named)
@@ -145,9 +146,9 @@ class Server:
             raise errors.method_not_allowed()
         return verb
 
-    def _break(self, verb: str, place: Place) -> None:
+    def _break(self, verb: str, plural: str) -> None:
         for fault in self.faults:
-            if fault.times > 0 and fault.verb in {"", verb} and fault.plural in {"", place.resource.plural}:
+            if fault.times > 0 and fault.verb in {"", verb} and fault.plural in {"", plural}:
                 fault.times -= 1
                 details = {"retryAfterSeconds": fault.retry_after} if fault.retry_after is not None else None
                 raise errors.ApiError(fault.code, fault.reason, fault.message, details)
