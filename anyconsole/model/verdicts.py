@@ -255,12 +255,11 @@ def announcement(
             node_name, speaker.name, session.name, tenant.name, prefix, intent, exported, answers, verdict, reason, age
         )
 
-    spec = store.inventory.node(node_name)
-    if not store.is_fresh(status, now) and (denied := may_not_see_speaker(store, spec)):
-        return say(Verdict.UNKNOWN, denied, Exported.UNKNOWN)
-    if status is None:
-        return say(Verdict.UNKNOWN, "not seen yet", Exported.UNKNOWN)
-    if not store.is_fresh(status, now):
+    if status is None or not store.is_fresh(status, now):
+        if denied := may_not_see_speaker(store, store.inventory.node(node_name)):
+            return say(Verdict.UNKNOWN, denied, Exported.UNKNOWN)
+        if status is None:
+            return say(Verdict.UNKNOWN, "not seen yet", Exported.UNKNOWN)
         return say(Verdict.STALE, "no fresh evidence", Exported.UNKNOWN)
     if not status.running:
         return say(Verdict.DOWN, not_running(status), Exported.ABSENT)
@@ -279,8 +278,8 @@ def announcement(
     verdict, reason = _agreement(intent, export.exported, answers, why)
     if verdict is Verdict.DRIFT and _is_under_way(store, status, export, now):
         return say(Verdict.UNKNOWN, f"drain state changed just now, still {export.exported}", export.exported)
-    if verdict is Verdict.UNKNOWN and intent is Intent.UNKNOWN and (denied := may_not_see_drains(store, spec)):
-        return say(verdict, denied, export.exported)
+    if verdict is Verdict.UNKNOWN and intent is Intent.UNKNOWN:
+        reason = may_not_see_drains(store, store.inventory.node(node_name)) or reason
     if verdict in (Verdict.DRAINED, Verdict.SOFT):
         if overdue := expired_words(status, now):
             return say(Verdict.EXPIRED, overdue, export.exported)
@@ -345,11 +344,11 @@ def _judge_instance(store: FleetStore, spec: NodeSpec, instance_spec: InstanceSp
     def say(verdict: Verdict, reason: str) -> InstanceVerdict:
         return InstanceVerdict(spec.name, tenant_spec.name, verdict, reason, age, announced, len(cells))
 
-    if not store.is_fresh(status, now) and (denied := may_not_see_pods(store, spec, tenant_spec.name)):
-        return say(Verdict.UNKNOWN, denied)
-    if status is None:
-        return say(Verdict.UNKNOWN, "not seen yet")
-    if not store.is_fresh(status, now):
+    if status is None or not store.is_fresh(status, now):
+        if denied := may_not_see_pods(store, spec, tenant_spec.name):
+            return say(Verdict.UNKNOWN, denied)
+        if status is None:
+            return say(Verdict.UNKNOWN, "not seen yet")
         return say(Verdict.STALE, f"no evidence for {age:.0f} s")
     verdicts = {c.verdict for c in cells}
     if Verdict.BLACKHOLE in verdicts:
@@ -516,9 +515,9 @@ def _host_troubles(
 
 def _cluster_troubles(store: FleetStore, spec: NodeSpec) -> list[tuple[Verdict, str]]:
     """What is wrong with the Kubernetes node; before all others, for a node that isn't ready explains its pods."""
-    known = store.cluster_node(spec.name)
-    if known is None:
-        return [(Verdict.UNKNOWN, may_not_see_node(store, spec) or f"Kubernetes node {spec.address} not seen yet")]
+    known, denied = store.cluster_node(spec.name), may_not_see_node(store, spec)
+    if known is None or denied:  # what was seen while we still might is no news of now
+        return [(Verdict.UNKNOWN, denied or f"Kubernetes node {spec.address} not seen yet")]
     troubles = [(Verdict.DOWN, not_ready_words(known)), (Verdict.DRIFT, excluded_words(store, known))]
     if known.is_ready is None:
         troubles.append((Verdict.STALE, "its kubelet has stopped telling of it"))

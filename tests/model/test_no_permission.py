@@ -67,6 +67,12 @@ def test_nodes_that_may_not_be_listed_are_no_nodes_to_come() -> None:
     assert (bare.verdict, bare.reason) == (Verdict.SERVING, "")
 
 
+def test_what_was_seen_of_a_node_before_we_lost_the_permission_is_not_believed() -> None:
+    store = blind(NODES)
+    assert store.cluster_node("hv1") is not None
+    assert node(store)[:2] == (Verdict.UNKNOWN, "no permission: list nodes in all namespaces")
+
+
 @pytest.mark.parametrize("denied", [STATUSES, msgspec.structs.replace(STATUSES, verb="create")])
 def test_sessions_that_nobody_tells_us_of_are_not_absent(denied: Permission) -> None:
     store = blind(denied, without=("speaker", "session"))
