@@ -15,8 +15,8 @@ lab: debian $(VENV)/run ## install what is missing, build the lab network and op
 	$(BIN)/anyconsole --profile lab
 
 test: debian $(VENV)/dev ## install what is missing and run all the tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not measures"
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m measures
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not measures" --durations=25 --durations-min=5
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m measures --durations=15 --durations-min=5
 
 test-cluster: $(VENV)/dev ## run the tests of Kubernetes against the cluster that ANYCONSOLE_TEST_KUBECONFIG names (CONTRIBUTING.md)
 	@test -n "$$ANYCONSOLE_TEST_KUBECONFIG" || { echo "ANYCONSOLE_TEST_KUBECONFIG names no kubeconfig; CONTRIBUTING.md says how to get a cluster" >&2; exit 2; }

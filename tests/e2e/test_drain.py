@@ -23,12 +23,11 @@ pytestmark = pytest.mark.lab
 @pytest.mark.parametrize(
     ("scope", "tenant"),
     [
-        (("--node", "fra1", "--tenant", "de"), "de"),
         (("--node", "fra1"), "nic"),
         (("--interconnect", "transit", "--parallel", "3"), "de"),
         (("--node", "lon1"), "enum"),
     ],
-    ids=["tenant", "node", "interconnect", "frr"],
+    ids=["node", "interconnect", "frr"],
 )
 def test_drain_and_undrain_lose_no_query_and_flap_no_session(
     breakable_lab: Lab, tmp_path: Path, scope: tuple[str, ...], tenant: str
