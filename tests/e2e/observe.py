@@ -146,12 +146,12 @@ def _json_statuses(view: str, row: dict[str, Any]) -> Statuses:
             return {(view, node, row["session"], row["prefix"]): row["status"]}
 
 
-def run_headless(lab: Lab, state: Path, *args: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+def run_headless(lab: Lab, state: Path, *args: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     """`anyconsole --profile LAB ARGS` until its end; `state` takes its logs."""
     return run_profile(lab.profile_path, state, *args, timeout=timeout)
 
 
-def run_profile(profile: Path, state: Path, *args: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+def run_profile(profile: Path, state: Path, *args: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     """The same with any profile."""
     return subprocess.run(
         [sys.executable, "-m", "anyconsole", "--profile", str(profile), *args],

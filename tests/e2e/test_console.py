@@ -88,6 +88,7 @@ def test_first_frame_is_there_before_any_connection(lab: Lab, tmp_path: Path) ->
         terminal.wait_for(r"(?s)READ-ONLY.*Fleet\[5\].*fra1.*UNKNOWN.*sin1.*UNKNOWN.*help", 15)
 
 
+@pytest.mark.measures
 def test_within_ten_seconds_of_the_first_frame_all_of_the_lab_is_live(console: OpenConsole) -> None:
     terminal = console()
     terminal.wait_for("READ-ONLY")
@@ -237,7 +238,7 @@ def test_terminal_shows_what_was_meant_in_every_pane(
     console: OpenConsole, tmp_path: Path, columns: int, rows: int
 ) -> None:
     terminal = console(columns=columns, rows=rows)
-    terminal.wait_for("● live", 15)
+    terminal.wait_for("● live", 30)
     for key in ("1", "2", "3", "m", "4", "5", "7"):
         terminal.send(key)
         time.sleep(0.3)
@@ -246,7 +247,7 @@ def test_terminal_shows_what_was_meant_in_every_pane(
 
 def test_resized_terminal_is_painted_anew(console: OpenConsole, tmp_path: Path) -> None:
     terminal = console(columns=200, rows=50)
-    terminal.wait_for("● live", 15)
+    terminal.wait_for("● live", 30)
     for columns, rows in ((80, 24), (132, 40)):
         terminal.resize(columns, rows)
         time.sleep(1.0)
@@ -264,7 +265,7 @@ def test_works_inside_tmux(lab: Lab, tmp_path: Path) -> None:
     argv = ["tmux", "-S", str(server), "-f", "/dev/null", "new-session", command, ";", "set", "-g", "status", "off"]
     try:
         with Terminal(argv, columns=120, rows=40, env=env) as terminal:
-            terminal.wait_for(r"(?s)● live.*Fleet\[5\]", 15)
+            terminal.wait_for(r"(?s)● live.*Fleet\[5\]", 30)
             wait_for_screen(terminal, "health", all_serving(), time.monotonic() + 5)
             terminal.resize(90, 30)
             terminal.send("3")

@@ -15,6 +15,7 @@ from anyconsole.lab.queries import QueryLoad
 from anyconsole.lab.uptimes import flapped, uptimes
 from benchmarks.race import race
 from tests.e2e.drains import change, drain_conf, put_back, records, running_serial
+from tests.e2e.long import LONG
 from tests.e2e.observe import run_headless
 
 pytestmark = pytest.mark.lab
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.lab
     ("scope", "tenant"),
     [
         (("--node", "fra1"), "nic"),
-        (("--interconnect", "transit", "--parallel", "3"), "de"),
+        pytest.param(("--interconnect", "transit", "--parallel", "3"), "de", marks=LONG),
         (("--node", "lon1"), "enum"),
     ],
     ids=["node", "interconnect", "frr"],

@@ -24,15 +24,11 @@ from anyconsole.lab.topology import NODES, TENANTS, Tenant, sessions_of, unicast
 from anyconsole.lab.uptimes import flapped, uptimes
 from tests.e2e.consoles import StruckConsole
 from tests.e2e.drains import change
+from tests.e2e.long import LONG
 from tests.e2e.observe import run_headless
 from tests.e2e.struck import Boundary, Strike
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
-
-_LONG = pytest.mark.skipif(
-    os.environ.get("ANYCONSOLE_STRIKES") != "all",
-    reason="ANYCONSOLE_STRIKES=all also restarts gobgpd and cuts its links",
-)
 
 NODE = "sin1"
 PEERS = ("ix2", "transit2")
@@ -117,6 +113,7 @@ def test_drain_and_undrain_lose_no_query_and_the_peers_have_seen_it(lab: Lab, tm
     assert DE.name in row["scope"]
 
 
+@LONG
 def test_node_takes_back_by_itself_what_a_killed_console_left_unconfirmed(lab: Lab, tmp_path: Path) -> None:
     profile = tmp_path / "short.toml"
     text = lab.profile_path.read_text()
@@ -151,7 +148,7 @@ def _soft(lab: Lab, tenant: Tenant) -> list[str]:
     return [attributes for attributes in at_peers(lab, tenant).values() if "(65535,0)" in attributes]
 
 
-@_LONG
+@LONG
 def test_restarted_daemon_keeps_the_drain_that_its_start_up_loads_and_serves_without(
     whole: Lab, tmp_path: Path
 ) -> None:
@@ -168,7 +165,7 @@ def test_restarted_daemon_keeps_the_drain_that_its_start_up_loads_and_serves_wit
         assert len(at_peers(lab, ENUM)) == (0 if kept else 4)
 
 
-@_LONG
+@LONG
 def test_cut_link_and_a_session_that_is_shut_leave_the_other_way_out(whole: Lab) -> None:
     lab = whole
     ask = ["kdig", f"@{unicast(NODES[-1], DE)[1]}", "+short", "+time=2", "+retry=0", "CH", "TXT", "id.server"]
