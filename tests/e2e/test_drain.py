@@ -167,6 +167,7 @@ def test_an_override_is_journalled_with_its_reason(lab: Lab, tmp_path: Path) -> 
 # --- several consoles
 
 
+@LONG
 def test_two_consoles_never_drain_the_two_last_nodes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The benchmark runs a hundred of these."""
     monkeypatch.setattr(runner, "LINGER", runner.LINGER)  # the race sets it

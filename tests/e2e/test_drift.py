@@ -13,6 +13,7 @@ from anyconsole.lab import Lab
 from anyconsole.lab.queries import QueryLoad
 from anyconsole.lab.topology import node, sessions_of
 from tests.e2e.drains import change, drain_conf, put_back, running_serial
+from tests.e2e.long import LONG
 from tests.e2e.observe import run_headless
 
 pytestmark = pytest.mark.lab
@@ -149,6 +150,7 @@ def at_ix2(lab: Lab) -> str:
     return "hard" if f"{DE} " not in said else "soft" if "(65535,0)" in said else "serve"
 
 
+@LONG
 def test_a_neighbour_shut_in_frr_is_put_back_or_becomes_a_drain(net: Lab, lon1: str, tmp_path: Path) -> None:
     net.break_("session", "lon1", lon1)
     assert re.search(r"lon1 DRIFT: .*disabled by hand", run_headless(net, tmp_path, "check").stdout)
