@@ -62,15 +62,10 @@ def test_the_screen_process_loads_no_transport() -> None:
 @pytest.mark.measures
 def test_the_screen_costs_little_more_than_textual_itself() -> None:
     def cpu(module: str) -> float:
-        code = f"import resource\nimport {module}\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_utime)"
-        runs = [
-            float(
-                subprocess.run(
-                    [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-                ).stdout
-            )
-            for _ in range(7)
-        ]
-        return min(runs)
+        code = f"import time\nimport {module}\nprint(time.process_time())"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+        return float(done.stdout)
 
-    assert cpu("anyconsole.tui.app") <= 2.0 * cpu("textual.app")
+    # In turns: whatever else this machine does makes both dearer.
+    ours, textual = zip(*((cpu("anyconsole.tui.app"), cpu("textual.app")) for _ in range(10)), strict=True)
+    assert min(ours) <= 2.0 * min(textual)
