@@ -2,8 +2,8 @@
 
     .venv/bin/python -m benchmarks.watching [--pairs 5] [--rate 5000] [--seconds 10] [--markdown]
 
-In a lab of its own (as root), where generator, name server, engine and screen share this machine's cores: the worst place to be watched.
-Pairs go A B B A. Watching costs nothing if what the generator sent, what was lost, its latencies and its CPU are the same in both.
+In a lab of its own (as root), where generators, name server, engine and screen share this machine's cores: the worst place to be watched.
+Pairs go A B B A. Watching costs nothing if what the generators sent, what was lost, its latencies and its CPU are the same in both.
 Takes about four minutes.
 """
 
@@ -28,7 +28,6 @@ from tests.terminal import ENTER, Terminal, cpu_seconds
 __all__ = ["main"]
 
 TARGET = "de.fra1"
-GENERATOR = "gen1"
 _SLACK = 60.0
 
 
@@ -42,7 +41,7 @@ class Ran(NamedTuple):
 
 def unwatched(lab: Lab, state: Path, rate: int, seconds: int) -> Ran:
     """From the command line, whose progress nobody reads."""
-    fixed = ("--purpose", "fixed", "--rate", str(rate), "--seconds", str(seconds), "--generator", GENERATOR)
+    fixed = ("--purpose", "fixed", "--rate", str(rate), "--seconds", str(seconds))
     done = run_headless(lab, state, *arguments(TARGET, *fixed, *IN_SERVICE), timeout=seconds + _SLACK)
     if done.returncode:
         raise RuntimeError(f"the run ended with {done.returncode}: {done.stderr[-2000:]}")
@@ -55,7 +54,7 @@ def watched(lab: Lab, state: Path, rate: int, seconds: int) -> Ran:
         _start_by_keys(terminal, rate, seconds)
         terminal.wait_for("Load test.*running", _SLACK)
         before = cpu_seconds(terminal.pid)
-        terminal.wait_for("ended: done", seconds + _SLACK)
+        terminal.wait_for("ended: ok", seconds + _SLACK)
         screen = cpu_seconds(terminal.pid) - before
     return Ran(_trial(records_of(state)), rate * seconds, screen)
 
@@ -68,7 +67,7 @@ def _start_by_keys(terminal: Terminal, rate: int, seconds: int) -> None:
     terminal.send("4gL")
     terminal.wait_for(f"Load test: {TARGET}", 20)
     terminal.wait_for("production ", 20)  # the last of the guards
-    for keys in ("\t\x1b[C", f"\t{rate}", f"\t{seconds}", f"\t{GENERATOR}", "\twatched", "\ta benchmark", "\t", " "):
+    for keys in ("\t\x1b[C", f"\t{rate}", f"\t{seconds}", "\t\twatched", "\t\ta benchmark", "\t", " "):
         terminal.send(keys)
         settle(terminal)
     apply_on_screen(terminal)
@@ -91,7 +90,7 @@ def _measure(pairs: int, rate: int, seconds: int) -> dict[str, list[Ran]]:
                     run = ways[way](lab, Path(state), rate, seconds)
                 trial = run.trial
                 p99 = f"{trial.p99 * 1000:.2f} ms" if trial.p99 else "unknown"
-                _tell(f"{way}: sent {trial.sent}, lost {trial.lost}, p99 {p99}, generator {trial.gen_cpu}")
+                _tell(f"{way}: sent {trial.sent}, lost {trial.lost}, p99 {p99}, generators {trial.gen_cpu}")
                 runs[way].append(run)
     finally:
         lab.down()
@@ -105,7 +104,7 @@ _COLUMNS: dict[str, Callable[[list[Ran]], str]] = {
     "lost": lambda runs: str(sum(r.trial.lost for r in runs)),
     "p50": lambda runs: _milliseconds([r.trial.p50 for r in runs]),
     "p99": lambda runs: _milliseconds([r.trial.p99 for r in runs]),
-    "generator's CPU": lambda runs: _range([100 * (r.trial.gen_cpu or 0.0) for r in runs], "%"),
+    "generators' CPU": lambda runs: _range([100 * (r.trial.gen_cpu or 0.0) for r in runs], "%"),
     "screen's CPU": lambda runs: _range([100 * r.screen / r.trial.dur for r in runs], "%"),
 }
 
