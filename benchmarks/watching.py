@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from anyconsole.actions.load.record import RunRecord, TrialRow
 from anyconsole.lab import Lab
-from tests.e2e.drains import apply_on_screen, settle
+from tests.e2e.drains import apply_on_screen, go_to_first, settle
 from tests.e2e.loads import IN_SERVICE, arguments, records_of
 from tests.e2e.observe import open_console, run_headless
 from tests.terminal import ENTER, Terminal, cpu_seconds
@@ -64,7 +64,8 @@ def _start_by_keys(terminal: Terminal, rate: int, seconds: int) -> None:
     terminal.send(f":arm 15m{ENTER}")
     terminal.wait_for("ARMED", 10)
     settle(terminal)
-    terminal.send("4gL")
+    go_to_first(terminal, "4", "fra1 +de")
+    terminal.send("L")
     terminal.wait_for(f"Load test: {TARGET}", 20)
     terminal.wait_for("production ", 20)  # the last of the guards
     for keys in ("\t\x1b[C", f"\t{rate}", f"\t{seconds}", "\t\twatched", "\t\ta benchmark", "\t", " "):

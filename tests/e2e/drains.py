@@ -19,6 +19,7 @@ __all__ = [
     "apply_on_screen",
     "change",
     "drain_conf",
+    "go_to_first",
     "plan_on_screen",
     "put_back",
     "records",
@@ -85,7 +86,7 @@ def plan_on_screen(terminal: Terminal, key: str, node: str, *, reason: str, tick
     terminal.send(f":arm 15m{ENTER}")
     terminal.wait_for("ARMED", 15)
     settle(terminal)  # until the line is closed: what comes sooner is typed into it
-    _go_to_first(terminal, node)
+    go_to_first(terminal, "1", node)
     terminal.send(key)
     verb = "Drain" if key == "D" else "Undrain"
     terminal.wait_for(f"{verb}: node {node}", 15)
@@ -103,13 +104,13 @@ def plan_on_screen(terminal: Terminal, key: str, node: str, *, reason: str, tick
     terminal.wait_for("tab to Apply", 10)
 
 
-def _go_to_first(terminal: Terminal, node: str) -> None:
-    """Put the cursor on a node that comes first, once it does: what a test before broke goes first until it is well again."""
+def go_to_first(terminal: Terminal, pane: str, row: str) -> None:
+    """Put the cursor on a row that comes first in a pane, once it does: what a test before broke goes first until it is well again."""
     deadline = time.monotonic() + 30
     while True:
-        terminal.send("1g")
+        terminal.send(f"{pane}g")
         try:
-            terminal.wait_for(rf"NODE .*\n.*▌ {node}\b", 2)
+            terminal.wait_for(rf"NODE .*\n.*▌ {row}\b", 2)
         except TerminalTimeoutError:
             if time.monotonic() > deadline:
                 raise

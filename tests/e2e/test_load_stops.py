@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 import pytest
 
 from anyconsole.lab import Lab, control
-from tests.e2e.drains import apply_on_screen, settle
+from tests.e2e.drains import apply_on_screen, go_to_first, settle
 from tests.e2e.loads import (
     IN_SERVICE,
     Heard,
@@ -204,7 +204,8 @@ def _start_by_keys(terminal: Terminal) -> None:
     terminal.send(f":arm 15m{ENTER}")
     terminal.wait_for("ARMED", 15)
     settle(terminal)
-    terminal.send("4gL")
+    go_to_first(terminal, "4", "fra1 +de")
+    terminal.send("L")
     terminal.wait_for("Load test: de.fra1", 10)
     terminal.wait_for("production ", 10)  # the last of the guards
     # Purpose, rate, time, from, reason, ticket; then what the guards want: why it may be in service, and a tick for its neighbours.
