@@ -97,7 +97,7 @@ class Reply(NamedTuple):
     `fault` is "" or one word, and `text` says what was tried and what came back: absent (no such file, or nobody listens: the daemon
     isn't running), denied (permissions), timeout, failed (anything else), unsupported (this transport can't do it). `elapsed` is in
     seconds; `pid` is the process at the other end of a control socket, where the transport can tell. `at` is when it came, on the
-    collector's clock: what was counted there was counted then, however long that took.
+    collector's clock: what was counted there was counted then, however long that took. 0 of an `Exchange` and of a fault.
     """
 
     data: bytes = b""

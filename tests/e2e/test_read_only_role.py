@@ -124,7 +124,7 @@ def test_every_key_that_changes_something_names_what_is_missing_and_tries_nothin
     cluster: VirtualCluster, console: Terminal, tmp_path: Path
 ) -> None:
     profile = cluster.profile(tmp_path / "virtual.toml", more=GUARDS)
-    # Until it is known that no pod of `de` is there, its silence counts as drift.
+    # `de` is intended there and isn't set up: that is drift, which a drain of another tenant has to override.
     scope = (
         "--node",
         "hv2",
