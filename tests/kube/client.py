@@ -120,10 +120,10 @@ class Kube:
             return [event async for event in stream]
 
     def websocket(
-        self, path: str, *protocols: str
+        self, path: str, *protocols: str, accept: str = "*/*"
     ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientWebSocketResponse]:
         """A WebSocket: exec, port-forward."""
-        return self._session.ws_connect(self._url + path, protocols=protocols)
+        return self._session.ws_connect(self._url + path, protocols=protocols, headers={"Accept": accept})
 
     @contextlib.asynccontextmanager
     async def stream(self, path: str) -> AsyncIterator[aiohttp.StreamReader]:

@@ -240,8 +240,22 @@ async def test_a_service_without_endpoints_is_unavailable_through_the_proxy(kube
     services = f"/api/v1/namespaces/{namespace}/services"
     ports = [{"name": "web", "port": 9090}]
     await kube.create(services, kind("v1", "empty", kind="Service", spec={"selector": {"app": "none"}, "ports": ports}))
-    answer = await kube.get(f"{services}/http:empty:web/proxy/api/v1/query?query=up")
-    assert (answer.code, answer.reason) == (503, "ServiceUnavailable")
+
+    async def is_unavailable() -> bool:
+        """Not found, until a controller saw that there is nothing behind it."""
+        answer = await kube.get(f"{services}/http:empty:web/proxy/api/v1/query?query=up")
+        assert (answer.code, answer.reason) in ((404, "NotFound"), (503, "ServiceUnavailable"))
+        return answer.code == 503
+
+    await until(is_unavailable)
+
+
+async def test_a_websocket_that_asks_for_json_is_refused(kube: Kube, namespace: str, speaking_pod: str) -> None:
+    path = f"/api/v1/namespaces/{namespace}/pods/{speaking_pod}/exec?command=true&stdout=true"
+    with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+        async with kube.websocket(path, "v5.channel.k8s.io", accept="application/json"):
+            pass
+    assert caught.value.status == 406
 
 
 async def test_port_forward_says_which_port_each_channel_is(kube: Kube, namespace: str, speaking_pod: str) -> None:

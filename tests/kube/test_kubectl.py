@@ -78,7 +78,8 @@ def test_get_prints_the_table_of_all_namespaces(kubectl: Kubectl, speaking_pod: 
 
 def test_get_finds_resources_by_their_short_names_and_custom_ones_by_discovery(kubectl: Kubectl) -> None:
     assert "kube-root-ca.crt" in kubectl("get", "cm")
-    assert "customresourcedefinition" in kubectl("get", "crd", "-o", "name")
+    kubectl("get", "crd", "-o", "name")
+    assert "customresourcedefinition" in kubectl("api-resources", "--api-group", "apiextensions.k8s.io", "-o", "name")
 
 
 def test_applying_on_the_server_twice_changes_nothing(kubectl: Kubectl) -> None:

@@ -108,6 +108,8 @@ class Connection:
         login = await self._current_login()
         while True:
             base, headers = await self._route(login)
+            # What comes over a WebSocket has no media type: whoever asks for JSON is refused with 406.
+            headers["Accept"] = "*/*"
             try:
                 async with asyncio.timeout(_HANDSHAKE):
                     return await self._session.ws_connect(

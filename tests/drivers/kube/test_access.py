@@ -263,14 +263,16 @@ async def test_refusals_are_told_apart(misbehaving: FakeCluster, api: KubeApi, c
 
 async def test_objects_are_made_changed_and_removed(api: KubeApi, namespace: str) -> None:
     path = f"/api/v1/namespaces/{namespace}/configmaps"
-    await api.send("POST", path, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ours"}})
+    await api.send("POST", path, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ours"}, "data": {"a": "b"}})
     patch = {"data": {"key": "value"}}
     merge = "application/merge-patch+json"
     tried = await api.send("PATCH", f"{path}/ours", patch, content_type=merge, dryRun="All")
-    assert tried["data"] == {"key": "value"}
-    assert "data" not in await api.get(f"{path}/ours")
+    assert tried["data"] == {"a": "b", "key": "value"}
+    assert (await api.get(f"{path}/ours"))["data"] == {"a": "b"}
     changed = await api.send("PATCH", f"{path}/ours", patch, content_type=merge, fieldManager="anyconsole")
-    assert changed["metadata"]["managedFields"][-1]["manager"] == "anyconsole"
+    assert changed["data"] == {"a": "b", "key": "value"}
+    managed = {entry["manager"]: entry for entry in changed["metadata"]["managedFields"]}
+    assert "f:key" in managed["anyconsole"]["fieldsV1"]["f:data"]
     await api.send("DELETE", f"{path}/ours")
     with pytest.raises(KubeError) as caught:
         await api.get(f"{path}/ours")

@@ -55,7 +55,8 @@ class Mirror:
 
     @property
     def names(self) -> dict[str, str]:
-        return {name: value for (_, name), value in self.values.items() if name != "kube-root-ca.crt"}
+        """Without what the cluster itself puts into every namespace, which has no such value."""
+        return {name: value for (_, name), value in self.values.items() if value}
 
     async def sees(self, **values: str) -> None:
         async def equal() -> bool:

@@ -47,8 +47,9 @@ async def exec_in(request: web.Request, pod: Object, scripts: Scripts) -> web.St
     """Exec: channels 0 to 4 in one WebSocket, the outcome as a Status on channel 3.
 
     Raises:
-        ApiError: 400 when it is no WebSocket, or nothing to run is named.
+        ApiError: 400 when it is no WebSocket, or nothing to run is named; 406 for who asks for JSON.
     """
+    _accepts_anything(request)
     query = request.query
     argv = query.getall("command", [])
     if not argv:
@@ -80,8 +81,9 @@ async def forward(request: web.Request, pod: Object, scripts: Scripts) -> web.St
     """Port-forward: one WebSocket for one connection, two channels (data, error) for each port.
 
     Raises:
-        ApiError: 400, or 403 for the protocol that the real server refuses here.
+        ApiError: 400, or 403 for the protocol that the real server refuses here; 406 for who asks for JSON.
     """
+    _accepts_anything(request)
     offered = request.headers.get("Sec-WebSocket-Protocol", "")
     if "v4.channel.k8s.io" not in offered:
         raise errors.ApiError(
@@ -207,6 +209,12 @@ async def _outcome(call: ExecCall, hook: object) -> Object:
         "message": words,
         "details": {"causes": causes},
     }
+
+
+def _accepts_anything(request: web.Request) -> None:
+    """A stream has no media type, so there is none to agree on."""
+    if "*/*" not in request.headers.get("Accept", "*/*"):
+        raise errors.ApiError(406, "NotAcceptable", "only the following media types are accepted: */*")
 
 
 async def _receive(socket: web.WebSocketResponse, call: ExecCall, running: asyncio.Task[Object]) -> None:
