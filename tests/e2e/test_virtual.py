@@ -24,13 +24,15 @@ from anyconsole.actions.runner import Runner
 from anyconsole.actions.stack.request import StackRequest, Way
 from anyconsole.engine.core import FleetEngine
 from anyconsole.headless import looked_at
+from tests.e2e.long import is_all
 from tests.e2e.stacks import REAL, Said, Stack, real_stack
 from tests.kube.apiserver.scripts import Behaviour, ExecCall
 from tests.kube.apiserver.server import Fault
 from tests.kube.client import Kube
+from tests.kube.dead_men import DeadMen
 from tests.kube.virtual import VirtualCluster
 
-BUDGET = "/apis/policy/v1/namespaces/de/poddisruptionbudgets/name-server"
+OWNED = "anyconsole.io/set"
 REASON = ("--reason", "a test", "--yes", "--within", "240")
 
 
@@ -43,9 +45,11 @@ def _own_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def stack(tmp_path: Path) -> Iterator[Stack]:
     """A cluster without tenants."""
     if REAL:
-        yield real_stack(tmp_path)
+        with real_stack(tmp_path) as real:
+            yield real
         return
     with VirtualCluster() as cluster:
+        DeadMen(cluster, tmp_path)
         yield Stack(cluster.profile(tmp_path / "virtual.toml", prometheus=False), cluster.kubeconfig, cluster)
 
 
@@ -120,8 +124,42 @@ def test_three_tenants_are_set_up_again_mended_and_torn_down(stack: Stack, capsy
     nothing = stack.run(capsys, "teardown", "--tenant", "de", *REASON)
     assert nothing.code == 0
     assert "nothing of it is there" in nothing.out
-    for tenant in ("de", "nic", "enum"):
-        stack.ask("DELETE", f"/api/v1/namespaces/{stack.namespace(tenant)}")
+
+
+@pytest.mark.timeout(600 if REAL else 120)
+def test_a_node_with_three_tenants_is_drained_and_put_back(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    if not stack.has_sessions:
+        pytest.skip("a real cluster needs a BGPPeer of Calico's for all nodes")
+    assert stack.run(capsys, "setup", *REASON).code == 0
+
+    def announced() -> dict[str, tuple[int, int]]:
+        rows = stack.run(capsys, "show", "fleet", "--output", "json").document["rows"]
+        return {row["node"]: (row["announced"], row["drained"]) for row in rows}
+
+    before = announced()
+    assert before["hv1"] == before["hv2"]
+    total = before["hv1"][0]
+    assert total
+    assert not before["hv1"][1]
+    scopes = ((("--hard",), total), (("--tenant", "de", "--hard"), total // 3), (("--tenant", "nic", "--soft"), 0))
+    overridden = [w for guard in ("floor", "capacity") for w in ("--override", f"{guard}=it is a test")]
+    for scope, gone in scopes if REAL or is_all() else scopes[:1]:
+        words = ("--node", "hv1", "--reason", "a test", "--yes")
+        drained = stack.run(capsys, "drain", *words, *scope, *overridden)
+        assert drained.code == 0, drained.out + drained.err
+        there = announced()
+        assert there["hv2"] == before["hv2"], "the other node is left alone"
+        assert there["hv1"][0] == total - gone
+        assert there["hv1"][1] == (total if scope == ("--hard",) else total // 3)
+        back = stack.run(capsys, "undrain", *words)
+        assert back.code == 0, back.out + back.err
+        assert announced() == before
+    jobs = stack.ask("GET", "/apis/batch/v1/namespaces/anyconsole/jobs")["items"]
+    waiting = [job for job in jobs if job["status"].get("active") and not job["metadata"].get("deletionTimestamp")]
+    assert not waiting, "no dead-man is left"
+    everything = [w for tenant in ("de", "nic", "enum") for w in ("--tenant", tenant)]
+    gone_now = stack.run(capsys, "teardown", *everything, *REASON, *_going(capsys, stack))
+    assert gone_now.code == 0, gone_now.out + gone_now.err
 
 
 def _going(capsys: pytest.CaptureFixture[str], stack: Stack) -> list[str]:
@@ -181,7 +219,7 @@ class Desk:
 
 @asynccontextmanager
 async def desk(stack: Stack, kubeconfig: Path | None = None) -> AsyncIterator[Desk]:
-    if kubeconfig is not None and stack.fake is not None:
+    if kubeconfig is not None:
         own = str(stack.inventory.clusters[0].kubeconfig)
         stack.profile.write_text(stack.profile.read_text().replace(own, str(kubeconfig)))
     async with looked_at(stack.inventory, 10) as engine:
@@ -189,51 +227,52 @@ async def desk(stack: Stack, kubeconfig: Path | None = None) -> AsyncIterator[De
         yield Desk(engine)
 
 
-async def test_fields_that_somebody_else_manages_are_named_and_taken_only_by_force(
-    stack: Stack, fake: VirtualCluster
-) -> None:
-    async with desk(stack) as at, Kube(fake.kubeconfig) as somebody:
+async def test_fields_that_somebody_else_manages_are_named_and_taken_only_by_force(stack: Stack) -> None:
+    path = budget(stack, "de")
+    async with desk(stack) as at, Kube(stack.kubeconfig) as somebody:
         await at.setup("de")
-        await somebody.patch(f"{BUDGET}?fieldManager=somebody", {"spec": {"maxUnavailable": 2}})
+        await somebody.patch(f"{path}?fieldManager=somebody", {"spec": {"maxUnavailable": 2}})
         conflict = at.refused(await at.plan(Way.SETUP, "de"))["conflicts"]
         assert "somebody" in conflict.numbers
         assert ".spec.maxUnavailable" in conflict.numbers
         assert not conflict.overridable, "without the word for it, it can't be overridden"
         forced = await at.plan(Way.SETUP, "de", force=True)
         assert at.refused(forced)["conflicts"].overridable
-        assert f"APPLY {BUDGET} force" in forced.steps[0].apply
+        assert f"APPLY {path} force" in forced.steps[0].apply
         await at.done(forced, "conflicts")
-        assert (await somebody.get(BUDGET)).body["spec"]["maxUnavailable"] == 1
+        assert (await somebody.get(path)).body["spec"]["maxUnavailable"] == 1
         assert not (await at.plan(Way.SETUP, "de")).steps
 
 
-async def test_what_is_there_and_not_ours_is_refused_by_name_and_survives_a_teardown(
-    stack: Stack, fake: VirtualCluster
-) -> None:
-    fake.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "de"}})
+async def test_what_is_there_and_not_ours_is_refused_by_name_and_survives_a_teardown(stack: Stack) -> None:
+    namespace = stack.namespace("de")
+    maps = f"/api/v1/namespaces/{namespace}/configmaps"
     theirs = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}}
-    fake.create({**theirs, "metadata": {"name": "programs", "namespace": "de"}})
-    async with desk(stack) as at, Kube(fake.kubeconfig) as somebody:
-        plan = await at.plan(Way.SETUP, "de")
-        refused = at.refused(plan)
-        assert "configmaps/programs in de" in refused["foreign"].numbers
-        assert not refused["foreign"].overridable
-        assert "namespaces/de" in refused["namespace"].numbers
-        ended = await at.engine.changes.wait(
-            await at.engine.changes.start(plan, {"foreign": "mine", "namespace": "mine"})
-        )
-        assert ended.outcome == "refused"
-        assert (await somebody.get("/api/v1/namespaces/de/configmaps/programs")).body["data"] == {"a": "b"}
+    async with Kube(stack.kubeconfig) as somebody:
+        await somebody.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
+        await somebody.create(maps, {**theirs, "metadata": {"name": "programs"}})
+        async with desk(stack) as at:
+            plan = await at.plan(Way.SETUP, "de")
+            refused = at.refused(plan)
+            assert f"configmaps/programs in {namespace}" in refused["foreign"].numbers
+            assert not refused["foreign"].overridable
+            assert f"namespaces/{namespace}" in refused["namespace"].numbers
+            ended = await at.engine.changes.wait(
+                await at.engine.changes.start(plan, {"foreign": "mine", "namespace": "mine"})
+            )
+            assert ended.outcome == "refused"
+            assert (await somebody.get(f"{maps}/programs")).body["data"] == {"a": "b"}
 
-        # Without that object the namespace may be used, and is given back.
-        await somebody.delete("/api/v1/namespaces/de/configmaps/programs")
-        fake.create({**theirs, "metadata": {"name": "theirs", "namespace": "de"}})
-        await at.done(await at.plan(Way.SETUP, "de"), "namespace")
-        await at.teardown("de")
-        space = (await somebody.get("/api/v1/namespaces/de")).body["metadata"]
+            # Without that object the namespace may be used, and is given back.
+            await somebody.delete(f"{maps}/programs")
+            await somebody.create(maps, {**theirs, "metadata": {"name": "theirs"}})
+            await at.done(await at.plan(Way.SETUP, "de"), "namespace")
+            await at.teardown("de")
+        space = (await somebody.get(f"/api/v1/namespaces/{namespace}")).body["metadata"]
         assert not any("anyconsole" in key for key in {**space["labels"], **space.get("annotations", {})})
-        left = [obj["metadata"]["name"] for obj in fake.objects("configmaps", "de")]
-        assert [name for name in left if not name.startswith("kube-root")] == ["theirs"]
+        left = (await somebody.get(maps)).body["items"]
+        assert "theirs" in [obj["metadata"]["name"] for obj in left]
+        assert not any(OWNED in (obj["metadata"].get("labels") or {}) for obj in left)
 
 
 async def test_a_namespace_that_we_made_goes_once_nothing_of_others_is_in_it(
@@ -271,29 +310,27 @@ async def test_entries_that_others_listed_for_calico_stay(stack: Stack, fake: Vi
     assert listed() == theirs
 
 
-async def test_a_reader_is_told_what_is_not_permitted_before_anything_is_tried(
-    stack: Stack, fake: VirtualCluster
-) -> None:
-    fake.make_roles(stack.inventory)
+async def test_a_reader_is_told_what_is_not_permitted_before_anything_is_tried(stack: Stack) -> None:
     async with desk(stack) as at:
         await at.setup("de")
-    async with desk(stack, fake.user("alice", "anyconsole-reader")) as at:
+    alice = await asyncio.to_thread(stack.user, "alice", "anyconsole-reader")
+    async with desk(stack, alice) as at:
         plan = await at.plan(Way.SETUP, "nic")
         refused = at.refused(plan)["permissions"]
         assert "create namespaces in all namespaces" in refused.numbers
         assert not refused.overridable
         ended = await at.engine.changes.wait(await at.engine.changes.start(plan, {"permissions": "please"}))
         assert ended.outcome == "refused"
-        assert fake.get("namespaces", "", "nic") is None
+        assert (await stack.asked("GET", f"/api/v1/namespaces/{stack.namespace('nic')}"))["code"] == 404
         torn = at.refused(await at.plan(Way.TEARDOWN, "de"))["permissions"]
-        assert "delete services in de" in torn.numbers
+        assert f"delete services in {stack.namespace('de')}" in torn.numbers
 
 
-async def test_an_operator_sets_tenants_up_and_is_told_what_an_administrator_has_to_do(
-    stack: Stack, fake: VirtualCluster
-) -> None:
-    fake.make_roles(stack.inventory)
-    async with desk(stack, fake.user("bob", "anyconsole-reader", "anyconsole-operator")) as at:
+async def test_an_operator_sets_tenants_up_and_is_told_what_an_administrator_has_to_do(stack: Stack) -> None:
+    async with desk(stack) as at:
+        await at.setup("nic")  # with what tenants share
+    bob = await asyncio.to_thread(stack.user, "bob", "anyconsole-reader", "anyconsole-operator")
+    async with desk(stack, bob) as at:
         ended = await at.setup("de")
         (note,) = ended.plan.notes
         assert "an administrator applies them: anyconsole render --cluster k3s --set cluster" in note
@@ -327,17 +364,16 @@ async def test_a_pod_that_waits_for_its_image_is_quoted_and_ends_in_a_clear_fail
     assert fake.get("namespaces", "", "nic") is None
 
 
-async def test_a_cluster_that_became_another_since_it_was_planned_for_is_left_alone(
-    stack: Stack, fake: VirtualCluster
-) -> None:
+async def test_a_cluster_that_became_another_since_it_was_planned_for_is_left_alone(stack: Stack) -> None:
+    namespace = stack.namespace("de")
     async with desk(stack) as at:
         plan = await at.plan(Way.SETUP, "de")
-        fake.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "de"}})
+        await stack.asked("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
         runner = await at.begin(plan)
         ended = await at.engine.changes.wait(runner.run.id)
     assert "tenant-de is not as it was planned for any more: plan again" in ended.words
     assert ended.steps[-1].state == "failed"
-    assert not fake.objects("services", "de")
+    assert not (await stack.asked("GET", f"/api/v1/namespaces/{namespace}/services"))["items"]
 
 
 async def test_a_server_that_fails_before_the_first_call_or_in_the_middle_is_told_apart(

@@ -139,7 +139,8 @@ def _container(
         ready = ready and is_now is ContainerState.RUNNING
     return Container(
         name=name,
-        image=text(status, "image", LINE) or text(spec, "image", LINE),
+        # As it was asked for: what the status names is one of all the names that the image has on that node.
+        image=text(spec, "image", LINE) or text(status, "image", LINE),
         init=init,
         sidecar=sidecar,
         state=is_now,

@@ -263,7 +263,9 @@ async def test_refusals_are_told_apart(misbehaving: FakeCluster, api: KubeApi, c
 
 async def test_objects_are_made_changed_and_removed(api: KubeApi, namespace: str) -> None:
     path = f"/api/v1/namespaces/{namespace}/configmaps"
-    await api.send("POST", path, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ours"}, "data": {"a": "b"}})
+    await api.send(
+        "POST", path, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ours"}, "data": {"a": "b"}}
+    )
     patch = {"data": {"key": "value"}}
     merge = "application/merge-patch+json"
     tried = await api.send("PATCH", f"{path}/ours", patch, content_type=merge, dryRun="All")

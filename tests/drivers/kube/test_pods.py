@@ -222,7 +222,7 @@ def test_a_pod_says_what_it_is_where_it_is_and_whose() -> None:
     assert (found.app, found.owner) == ("ns", "Deployment/ns")
     assert NOW - found.created_at == 3620
     nsd, other = found.containers
-    assert (nsd.state, nsd.started_at, nsd.image) == (ContainerState.RUNNING, NOW - 3600, "docker.io/library/nsd:4.9.1")
+    assert (nsd.state, nsd.started_at, nsd.image) == (ContainerState.RUNNING, NOW - 3600, "nsd:4.9.1")
     assert (other.state, other.reason, other.message) == (ContainerState.WAITING, "CrashLoopBackOff", "back-off")
     assert (other.last_reason, other.last_exit_code, other.last_finished_at) == ("Error", 1, NOW - 10)
 
