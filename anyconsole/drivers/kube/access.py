@@ -5,6 +5,7 @@ It knows nothing of what is asked: paths and objects are the callers'. How reque
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
@@ -41,10 +42,12 @@ class KubeApi:
 
     Attributes:
         name: The cluster's name in the profile.
+        turns: Held by the watch that works through what it was told.
     """
 
     def __init__(self, name: str, connection: Connection, deadline: float) -> None:
         self.name = name
+        self.turns = asyncio.Lock()
         self._connection = connection
         self._deadline = deadline
 

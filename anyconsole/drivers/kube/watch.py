@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from typing import Any, Final, Generic, NoReturn, TypeAlias, TypeVar
 
@@ -24,6 +24,7 @@ from anyconsole.drivers.ssh.fault import Fault
 __all__ = ["Batch", "Name", "Watch", "WatchState"]
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 Name: TypeAlias = tuple[str, str]
 """Namespace ("" for what has none) and name of an object."""
 
@@ -128,7 +129,6 @@ class Watch(Generic[T]):
         self._relists = 0
         self._changed: dict[Name, T] = {}
         self._gone: dict[Name, None] = {}
-        self._turn = 0.0
         self._round: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
 
@@ -199,7 +199,6 @@ class Watch(Generic[T]):
 
     async def _follow(self) -> None:
         """List if need be, and watch until the server ends it."""
-        self._turn = time.monotonic()
         if not self._position and self._by_pages:
             await self._list()
         began = time.monotonic()
@@ -221,12 +220,7 @@ class Watch(Generic[T]):
                 raise self._nonsense() from None
             if not more:
                 self._show(connected=True)
-            for item in page.items or ():
-                try:
-                    self._take(_OBJECT.decode(item), seen)
-                except _BROKEN:
-                    continue
-                await self._give_way()
+            await self._work(page.items or (), lambda item: self._take_listed(item, seen))
             more = page.metadata.more
             if not more:
                 break
@@ -244,18 +238,20 @@ class Watch(Generic[T]):
         else:
             query |= {"sendInitialEvents": True, "resourceVersionMatch": "NotOlderThan"}
             seen = set()
+
+        def read(line: bytes) -> None:
+            nonlocal seen
+            try:
+                event = _EVENT.decode(line)
+            except _BROKEN:
+                raise self._nonsense() from None
+            seen = self._heed(event, seen)
+
         async with aclosing(self._api.blocks(self._path, query, silence=_IDLE)) as blocks:
             while (block := await self._next(blocks, None if seen is None else _SILENT)) is not None:
                 if not self.state.connected:
                     self._show(connected=True)
-                for line in block:
-                    try:
-                        event = _EVENT.decode(line)
-                    except _BROKEN:
-                        raise self._nonsense() from None
-                    seen = self._heed(event, seen)
-                    await self._give_way()
-                self._flush()
+                await self._work(block, read)
 
     async def _next(self, blocks: AsyncGenerator[list[bytes], None], patience: float | None) -> list[bytes] | None:
         try:
@@ -310,6 +306,13 @@ class Watch(Generic[T]):
         self._gone.pop(name, None)
         self._changed[name] = value
 
+    def _take_listed(self, item: msgspec.Raw, seen: set[Name]) -> None:
+        try:
+            obj = _OBJECT.decode(item)
+        except _BROKEN:
+            return
+        self._take(obj, seen)
+
     def _drop(self, name: Name | None) -> None:
         if name is not None and self._known.pop(name, None) is not None:
             self._changed.pop(name, None)
@@ -326,12 +329,19 @@ class Watch(Generic[T]):
         if is_first:
             self._show(connected=True, synced=True)
 
-    async def _give_way(self) -> None:
-        if time.monotonic() - self._turn < _SLICE:
-            return
-        self._flush()
-        await asyncio.sleep(0)
-        self._turn = time.monotonic()
+    async def _work(self, items: Iterable[Item], work: Callable[[Item], None]) -> None:
+        """Work through items in slices, one watch of a cluster at a time: the slices of all of them in a row would be a pause too."""
+        rest, is_done = iter(items), False
+        while not is_done:
+            async with self._api.turns:
+                is_done, until = True, time.monotonic() + _SLICE
+                for item in rest:
+                    work(item)
+                    if time.monotonic() >= until:
+                        is_done = False
+                        break
+                self._flush()
+            await asyncio.sleep(0)
 
     def _flush(self, *, synced: bool = False) -> None:
         if not (self._changed or self._gone or synced):
