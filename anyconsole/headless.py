@@ -131,7 +131,7 @@ def _has_looked(store: FleetStore, glass: LookingGlass) -> bool:
 
 
 def _has_told(store: FleetStore, cluster: ClusterSpec) -> bool:
-    """True if a cluster has told of its nodes and of all pods that it lets us see, or is out of reach."""
+    """True if a cluster has told of its nodes, of all pods that it lets us see and of what set-up made, or is out of reach."""
     if _is_out_of_reach(store, cluster.name):
         return True
     known = store.cluster(cluster.name)
@@ -141,9 +141,12 @@ def _has_told(store: FleetStore, cluster: ClusterSpec) -> bool:
     nodes = [n for n in store.inventory.nodes if n.cluster == cluster.name and not _is_out_of_reach(store, n.name)]
     # What isn't served or may not be listed is never told.
     kinds = ("nodes", "bgppeers", "bgpconfigurations", "bgpfilters")
+    hosted = {i.tenant for n in store.inventory.nodes if n.cluster == cluster.name for i in n.instances}
+    sets_known = all(store.tenant_set(cluster.name, tenant) is not None for tenant in hosted)
     is_closed = known is not None and (not known.calico or any(denied_of(known, kind) for kind in kinds))
     routing_known = is_closed or store.routing(cluster.name) is not None
-    return known is not None and pods_known and routing_known and all(_is_told(store, n) for n in nodes)
+    are_known = pods_known and sets_known and routing_known
+    return known is not None and are_known and all(_is_told(store, n) for n in nodes)
 
 
 def _is_told(store: FleetStore, node: NodeSpec) -> bool:

@@ -45,7 +45,17 @@ from anyconsole.model.inventory import (
     Vantage,
     family_of,
 )
-from anyconsole.model.pods import Cluster, ClusterEvent, ClusterNode, Container, ContainerState, Pod, RoutingConfig
+from anyconsole.model.pods import (
+    Cluster,
+    ClusterEvent,
+    ClusterNode,
+    Container,
+    ContainerState,
+    Pod,
+    RoutingConfig,
+    TenantSet,
+    set_section,
+)
 from anyconsole.model.store import FleetStore, Update
 from anyconsole.model.verdicts import node_announcements
 
@@ -330,6 +340,9 @@ def cluster_facts(fleet: Inventory, now: float = NOW) -> list[Update]:
     ]  # fmt: skip
     hosts = [node.address for node in fleet.nodes if node.cluster == CLUSTER]
     for tenant in fleet.tenants:
+        facts.append(
+            TenantSet(node=CLUSTER, section=set_section(tenant.name), at=now, tenant=tenant.name, is_set_up=True)
+        )
         facts += [name_server_pod(tenant.name, host, at=now) for host in hosts]
         facts.append(pod(tenant.name, "ac-c9df674b-wt9b8", tenant=tenant.name, app="ac", at=now))
         facts.append(

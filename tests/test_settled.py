@@ -61,3 +61,13 @@ def test_what_calico_exports_is_waited_for_until_it_is_known_or_said_why_it_is_n
     unknown = {"exported": Exported.UNKNOWN, "detail": "no permission: create pods/exec in kube-system"}
     store.apply([msgspec.structs.replace(f, **unknown) for f in exports])
     assert is_settled(store, NOW)
+
+
+def test_what_set_up_made_is_waited_for() -> None:
+    store = healthy_hybrid()
+    told = store.tenant_set(CLUSTER, "nic")
+    assert told is not None
+    store.apply([Gone(key=told.key)])
+    assert not is_settled(store, NOW)
+    store.apply([msgspec.structs.replace(told, is_set_up=None)])
+    assert is_settled(store, NOW)

@@ -16,7 +16,7 @@ import msgspec
 from anyconsole.model.fact import Fact, Key
 from anyconsole.model.inventory import Family
 from anyconsole.model.metrics import DnsProbe, Metrics, Workload
-from anyconsole.model.pods import Cluster, ClusterEvent, ClusterNode, Pod, RoutingConfig
+from anyconsole.model.pods import Cluster, ClusterEvent, ClusterNode, Pod, RoutingConfig, TenantSet
 
 __all__ = [
     "COVERING_EVERY", "Answer", "Beat", "Chroot", "Counted", "Covering", "Export", "Exported", "Fact", "Gone", "HostHealth",
@@ -384,6 +384,7 @@ Observation: TypeAlias = (
     | ClusterEvent
     | Pod
     | RoutingConfig
+    | TenantSet
     | Metrics
     | DnsProbe
     | Workload

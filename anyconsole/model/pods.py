@@ -2,20 +2,21 @@
 
 A cluster is the `node` of its facts; its name is one of the profile. What is about one node of it that the profile names (its
 conditions, its speaker, its instances) is told under that node's name, as on bare metal. Sections of a cluster are "api" (its version and
-what we may do there), "nodes", "calico" (what its routing is made of), and "pods:NAMESPACE" and "events:NAMESPACE"; of a virtual node
-"host" (the Node object), "calico" and "pod:TENANT".
+what we may do there), "nodes", "calico" (what its routing is made of), "pods:NAMESPACE", "events:NAMESPACE" and "set:TENANT"; of a virtual
+node "host" (the Node object), "calico" and "pod:TENANT".
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import msgspec
 
 from anyconsole.model.fact import Fact, Key
 
 __all__ = [
+    "SET_EVERY",
     "Cluster",
     "ClusterEvent",
     "ClusterNode",
@@ -25,7 +26,17 @@ __all__ = [
     "Pod",
     "RoutingConfig",
     "RoutingObject",
+    "TenantSet",
+    "set_section",
 ]
+
+SET_EVERY: Final = 60.0
+"""Seconds between two looks at what set-up made of a tenant; after a set-up or teardown of ours it is looked at once more."""
+
+
+def set_section(tenant: str) -> str:
+    """The section of a cluster that sees what set-up made of a tenant."""
+    return f"set:{tenant}"
 
 
 class ContainerState(StrEnum):
@@ -196,3 +207,23 @@ class RoutingConfig(Fact, frozen=True, kw_only=True, tag="routing"):
     expired_lock: str = ""
     obstacle: str = ""
     objects: tuple[RoutingObject, ...] = ()
+
+
+class TenantSet(Fact, frozen=True, kw_only=True, tag="tenant_set"):
+    """What set-up made of a tenant in a cluster, beside its pods: how it differs from what set-up would make now, a line per object.
+
+    `is_set_up` is False where nothing of it is there, but perhaps a namespace with its quota, and None where that isn't known. `unseen` are
+    kinds of objects that we may not list: of these nothing is said.
+    """
+
+    kind: ClassVar[str] = "tenant_set"
+
+    tenant: str
+    is_set_up: bool | None
+    drift: tuple[str, ...] = ()
+    unseen: tuple[Permission, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        """One per cluster and tenant."""
+        return (self.kind, self.node, self.tenant)

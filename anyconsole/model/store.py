@@ -37,7 +37,16 @@ from anyconsole.model.facts import (
 )
 from anyconsole.model.inventory import Inventory
 from anyconsole.model.metrics import SCRAPED_EVERY, DnsProbe, Metrics, Workload, probe_section, workload_section
-from anyconsole.model.pods import Cluster, ClusterEvent, ClusterNode, Pod, RoutingConfig
+from anyconsole.model.pods import (
+    SET_EVERY,
+    Cluster,
+    ClusterEvent,
+    ClusterNode,
+    Pod,
+    RoutingConfig,
+    TenantSet,
+    set_section,
+)
 
 __all__ = ["MAX_FACTS_PER_CLUSTER", "MAX_FACTS_PER_NODE", "SERIES_LENGTH", "ChangeSet", "FleetStore", "Update"]
 
@@ -229,6 +238,10 @@ class FleetStore:
         """What the announcements of a cluster are configured by."""
         return self._typed(RoutingConfig, (RoutingConfig.kind, cluster))
 
+    def tenant_set(self, cluster: str, tenant: str) -> TenantSet | None:
+        """What set-up made of a tenant in a cluster."""
+        return self._typed(TenantSet, (TenantSet.kind, cluster, tenant))
+
     def cluster_node(self, node: str) -> ClusterNode | None:
         """The Node object behind a node of the profile."""
         return self._typed(ClusterNode, (ClusterNode.kind, node))
@@ -298,6 +311,8 @@ class FleetStore:
             return poll.stale + 2 * COVERING_EVERY
         if section.startswith((probe_section(""), workload_section(""))):
             return poll.stale + 2 * SCRAPED_EVERY
+        if section.startswith(set_section("")):
+            return poll.stale + 2 * SET_EVERY
         if section.startswith("prometheus"):
             return poll.stale + 6 * poll.prometheus
         return poll.stale

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -551,27 +551,32 @@ def tenant(store: FleetStore, tenant_spec: Tenant, now: float) -> TenantVerdict:
     denied = next((v.reason for v in verdicts if NO_PERMISSION in v.reason), denied)
 
     def not_seen(count: int) -> TenantVerdict:
+        if drifted:
+            return say(Verdict.DRIFT, drifted)
         words = f"{count} of {len(hosts)} nodes not seen"
         return say(Verdict.UNKNOWN, f"{words}; {denied}" if denied else f"{words} yet")
 
     def say(verdict: Verdict, reason: str) -> TenantVerdict:
         return TenantVerdict(tenant_spec.name, verdict, reason, counts, len(hosts), sites)
 
+    drifted = _set_up_drift(store, tenant_spec.name, [spec for spec, _ in hosts], now)
+    because = f"; {drifted}" if drifted else ""
     for prefix, count in counts.items():
         waiting = len(unseen[prefix] - healthy[prefix])
         if count < floor <= count + waiting:
             return not_seen(waiting)
         if count == 0 and hosts and not waiting:
-            return say(Verdict.DOWN, f"{prefix} is served by no node")
+            return say(Verdict.DOWN, f"{prefix} is served by no node{because}")
         if count < floor:
             return say(
-                Verdict.BELOW_FLOOR, f"{prefix} is served by {count} of {len(hosts)} nodes, the floor is {floor}"
+                Verdict.BELOW_FLOOR,
+                f"{prefix} is served by {count} of {len(hosts)} nodes, the floor is {floor}{because}",
             )
     if sites < tenant_spec.min_sites:
         if waiting := len(set().union(*unseen.values()).difference(*healthy.values())):
             return not_seen(waiting)
         return say(Verdict.BELOW_FLOOR, f"served from {sites} sites, at least {tenant_spec.min_sites} are wanted")
-    if drifted := _set_up_drift(store, tenant_spec.name, [spec.name for spec, _ in hosts], now):
+    if drifted:
         return say(Verdict.DRIFT, drifted)
     troubled = [v for v in verdicts if v.verdict not in (Verdict.SERVING, Verdict.DRAINED, Verdict.SOFT)]
     if troubled:
@@ -583,12 +588,20 @@ def tenant(store: FleetStore, tenant_spec: Tenant, now: float) -> TenantVerdict:
     return say(Verdict.SERVING, f"{drained} of {len(hosts)} nodes drained" if drained else "")
 
 
-def _set_up_drift(store: FleetStore, tenant_name: str, nodes: Iterable[str], now: float) -> str:
-    """How the pods of a tenant differ from what set-up would make, "" if they don't, or nobody can see it."""
+def _set_up_drift(store: FleetStore, tenant_name: str, nodes: Sequence[NodeSpec], now: float) -> str:
+    """How pods and objects of a tenant differ from what set-up would make, "" if they don't, or nobody can see it."""
     drifted = {
-        name: status.drift
-        for name in nodes
-        if (status := store.instance(name, tenant_name)) is not None and status.drift and store.is_fresh(status, now)
+        spec.name: status.drift
+        for spec in nodes
+        if (status := store.instance(spec.name, tenant_name)) is not None
+        and status.drift
+        and store.is_fresh(status, now)
     }
     words = next(iter(drifted.values()), "")
-    return f"pods are not as set up on {', '.join(drifted)}: {words}" if drifted else ""
+    told = [f"pods are not as set up on {', '.join(drifted)}: {words}"] if drifted else []
+    for cluster in dict.fromkeys(spec.cluster for spec in nodes if spec.cluster):
+        known = store.tenant_set(cluster, tenant_name)
+        if known is not None and store.is_fresh(known, now):
+            told += [f"{cluster}: {line}" for line in known.drift]
+    more = f" (+{len(told) - 1} more)" if len(told) > 1 else ""
+    return told[0] + more if told else ""

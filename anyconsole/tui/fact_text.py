@@ -33,6 +33,7 @@ from anyconsole.model.pods import (
     Permission,
     Pod,
     RoutingConfig,
+    TenantSet,
 )
 from anyconsole.model.store import FleetStore
 from anyconsole.model.table import Glyphs, Level, View, clean, clock, duration, human_duration, size
@@ -50,6 +51,7 @@ _KINDS = (
     SpeakerStatus,
     SessionStatus,
     InstanceStatus,
+    TenantSet,
     Answer,
     DnsProbe,
     QueryRates,
@@ -158,7 +160,12 @@ def _is_about(inventory: Inventory, fact: Observation, scope: Scope) -> bool:
             return not scope.tenant
         case SessionStatus(session=session):
             return session == scope.session if scope.session else not scope.tenant
-        case InstanceStatus(tenant=tenant) | QueryRates(tenant=tenant) | Capacity(tenant=tenant):
+        case (
+            InstanceStatus(tenant=tenant)
+            | TenantSet(tenant=tenant)
+            | QueryRates(tenant=tenant)
+            | Capacity(tenant=tenant)
+        ):
             return tenant == scope.tenant if scope.tenant else not scope.session
         case Answer(tenant=tenant, address=address) | DnsProbe(tenant=tenant, address=address):
             if scope.prefix:
@@ -231,6 +238,8 @@ def _fact_lines(store: FleetStore, fact: Observation, now: float) -> list[Line]:
             continue  # it has a container instead
         if name in _AGES and isinstance(value, float):
             texts = [f"{human_duration(now - value)} ago ({clock(value)} UTC)"]
+        elif name == "drift" and isinstance(value, tuple):
+            texts = list(value)
         else:
             texts = _items(value, now) or [_words(name, value)]
         level = Level.NONE if fresh else Level.STALE

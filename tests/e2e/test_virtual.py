@@ -69,6 +69,12 @@ def guards_of(said: Said) -> dict[str, str]:
     return {guard["name"]: guard["numbers"] for guard in said.document["guards"] if guard["outcome"] == "refuse"}
 
 
+def reasons(stack: Stack, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """What is said of each tenant on the screen."""
+    rows = stack.run(capsys, "show", "tenants", "--output", "json").document["rows"]
+    return {row["tenant"]: row["reason"] for row in rows}
+
+
 def budget(stack: Stack, tenant: str) -> str:
     return f"/apis/policy/v1/namespaces/{stack.namespace(tenant)}/poddisruptionbudgets/name-server"
 
@@ -102,6 +108,12 @@ def test_three_tenants_are_set_up_again_mended_and_torn_down(stack: Stack, capsy
     diff = "\n".join(step["diff"] for step in drifted.document["plan"]["steps"])
     assert "poddisruptionbudgets.policy/name-server" in diff
     assert "+ spec.externalIPs: [198.51.100.53, 2001:db8:11c::53]" in diff
+    seen, spaces = reasons(stack, capsys), {tenant: stack.namespace(tenant) for tenant in ("de", "nic")}
+    assert seen["de"] == f"k3s: no PodDisruptionBudget name-server of its set in {spaces['de']}"
+    assert (
+        f"k3s: Service {spaces['nic']}/ac: spec.externalIPs is not set, not 198.51.100.53 2001:db8:11c::53"
+        in seen["nic"]
+    )
     assert stack.run(capsys, "setup", *REASON).code == 0
     assert stack.ask("GET", service)["spec"]["externalIPs"] == ["198.51.100.53", "2001:db8:11c::53"]
     assert stack.ask("GET", budget(stack, "de"))["spec"]["maxUnavailable"] == 1
@@ -207,6 +219,13 @@ class Desk:
         assert ended.outcome == "done", ended.words
         return ended
 
+    async def until_seen(self, tenant: str, *, is_set_up: bool) -> None:
+        """Wait for what set-up made of a tenant to be read again: right after a change of ours, not at the next round."""
+        async with asyncio.timeout(5):
+            while (known := self.engine.store.tenant_set("k3s", tenant)) is None or known.is_set_up is not is_set_up:
+                await asyncio.sleep(0.05)
+        assert known.drift == ()
+
     async def setup(self, *tenants: str) -> Run:
         return await self.done(await self.plan(Way.SETUP, *tenants))
 
@@ -284,9 +303,11 @@ async def test_a_namespace_that_we_made_goes_once_nothing_of_others_is_in_it(
 
     async with desk(stack) as at:
         await at.setup("de")
+        await at.until_seen("de", is_set_up=True)
         count("1")
         kept = await at.teardown("de")
         assert "stays: namespaces/de, with 1 secrets" in kept.plan.steps[-1].about
+        await at.until_seen("de", is_set_up=False)
         assert fake.get("namespaces", "", "de") is not None
         count("0")
         await at.teardown("de")

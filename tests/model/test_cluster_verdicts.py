@@ -176,3 +176,20 @@ def test_pods_that_are_not_as_set_up_are_drift_of_their_tenant_and_of_nothing_el
     code, line = summary(store, NOW)
     assert code == 1
     assert "de DRIFT: pods are not as set up on hv1" in line
+
+
+def test_objects_that_are_not_as_set_up_are_drift_of_their_tenant_and_of_nothing_else() -> None:
+    store = healthy_hybrid()
+    lines = (
+        "ConfigMap de/ns-nsd: data.nsd.conf differs from what set-up makes",
+        "no NetworkPolicy dns-in of its set in de",
+    )
+    change(store, ("tenant_set", CLUSTER, "de"), drift=lines)
+    seen = verdicts.tenant(store, store.inventory.tenant("de"), NOW)
+    assert (seen.verdict, seen.reason) == (Verdict.DRIFT, f"k3s: {lines[0]} (+1 more)")
+    assert node(store) == (Verdict.SERVING, "")
+    assert verdicts.tenant(store, store.inventory.tenant("nic"), NOW).verdict is Verdict.SERVING
+    change(store, INSTANCE, drift="image of nsd is nsd:1, not nsd:2")
+    seen = verdicts.tenant(store, store.inventory.tenant("de"), NOW)
+    assert seen.reason == "pods are not as set up on hv1: image of nsd is nsd:1, not nsd:2 (+2 more)"
+    assert "de DRIFT: pods are not as set up" in summary(store, NOW)[1]

@@ -131,6 +131,21 @@ async def test_what_prometheus_tells_is_among_the_facts_of_its_component() -> No
     assert probe not in list(facts_about(store, ("tenant", "nic")))
 
 
+def test_a_tenant_tells_all_that_is_not_as_set_up_and_what_of_it_may_not_be_seen() -> None:
+    store = healthy_hybrid()
+    lines = ("no NetworkPolicy dns-in of its set in de", "Service de/ac: spec.type is NodePort, not ClusterIP")
+    unseen = (Permission(verb="list", resource="configmaps", namespace="de"),)
+    known = store.tenant_set(CLUSTER, "de")
+    assert known is not None
+    store.apply([msgspec.structs.replace(known, drift=lines, unseen=unseen)])
+    told = [line.text.split(maxsplit=1) for line in describe(store, None, ("tenant", "de"), NOW, UNICODE)]
+    assert [words[1] for words in told if words[:1] == ["drift"]] == [*lines]
+    assert ["unseen", "list configmaps in de"] in told
+    assert not [
+        line for line in describe(store, None, ("tenant", "nic"), NOW, UNICODE) if "tenant_set k3s de" in line.text
+    ]
+
+
 async def test_enter_on_a_pod_shows_its_containers_and_events_and_goes_on_to_all_facts() -> None:
     async with console((160, 40), fleet=client()) as c:
         c.fleet.apply(CRASHED)

@@ -111,7 +111,7 @@ class KubeFleet:
     def hands(self, name: str) -> ClusterHands:
         """What set-up and teardown ask and do in a cluster. Raises KubeError while it isn't connected."""
         link = self._link(name)
-        return ClusterHands(link.api, link.calico)
+        return ClusterHands(link.api, link.calico, link.changed)
 
     async def await_generators(self, names: Collection[str], deadline: float) -> None:
         """Wait until the pods of load generators run. Raises KubeError, saying which doesn't and why."""

@@ -35,8 +35,11 @@ class ClusterHands:
         calico: Where Calico's objects are served, None if there is no Calico.
     """
 
-    def __init__(self, api: KubeApi, calico: CalicoApi | None) -> None:
+    def __init__(
+        self, api: KubeApi, calico: CalicoApi | None, changed: Callable[[Iterable[str]], None] = lambda _: None
+    ) -> None:
         self._api = api
+        self._changed = changed
         self.calico = calico
 
     async def find(self, paths: Iterable[str]) -> list[Object | None]:
@@ -74,12 +77,15 @@ class ClusterHands:
 
     async def carry_out(self, calls: Sequence[Call], deadline: float) -> Completed:
         """Carry out calls. Raises KubeError: the last of them may or may not have been."""
-        return await carry_out(self._api, calls, deadline)
+        try:
+            return await carry_out(self._api, calls, deadline)
+        finally:
+            self._changed([call.path for call in calls if call.verb.changes])
 
     async def apply_key(self, calls: Sequence[Call], key: TsigKey, deadline: float) -> Completed:
         """Carry out calls, the one that applies the Secret of a key with the key in it. Nobody hears of it. Raises KubeError."""
         try:
-            said = await carry_out(self._api, [filled(call, key) for call in calls], deadline)
+            said = await self.carry_out([filled(call, key) for call in calls], deadline)
         except KubeError as error:
             raise KubeError(key.scrub(str(error)), fault=error.fault, maybe_done=error.maybe_done) from None
         return msgspec.structs.replace(said, stdout=key.scrub(said.stdout.decode("utf-8", "replace")).encode())

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +21,7 @@ from anyconsole.drivers.kube.calico import CalicoApi, calico_api
 from anyconsole.drivers.kube.errors import KubeError
 from anyconsole.drivers.kube.metrics import read_metrics
 from anyconsole.drivers.kube.routing import Routing
+from anyconsole.drivers.kube.set_reading import SetReading
 from anyconsole.drivers.kube.values import WORD, text
 from anyconsole.drivers.kube.watch import Watch
 from anyconsole.drivers.kube.workloads import Emit, Workloads
@@ -65,6 +67,7 @@ class ClusterLink:
         self._calico: CalicoApi | None = None
         self._workloads: Workloads | None = None
         self._routing: Routing | None = None
+        self._sets: SetReading | None = None
         self._fact: Link | None = None
         self._poked = asyncio.Event()
         self._permissions_due = asyncio.Event()
@@ -97,6 +100,11 @@ class ClusterLink:
         if self._workloads is None:
             raise KubeError(f"{self.spec.name}: not connected", fault=Fault.LOST)
         return self._workloads
+
+    def changed(self, paths: Iterable[str]) -> None:
+        """Set-up or teardown changed these objects: see what became of them."""
+        if self._sets is not None:
+            self._sets.hurry(paths)
 
     def poke(self) -> None:
         """Try again now."""
@@ -148,6 +156,7 @@ class ClusterLink:
         """Run everything that watches the cluster, until cancelled."""
         self._workloads = Workloads(self._inventory, self.spec, api, self._emit)
         self._routing = Routing(self._inventory, self.spec, api, self._calico, self._emit)
+        self._sets = SetReading(self._inventory, self.spec, api, self._emit)
         self._api = api
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -156,6 +165,7 @@ class ClusterLink:
                 tasks.create_task(self._routing.keep_status(), name=f"{self.spec.name} status")
                 tasks.create_task(self._routing.ask_exports(), name=f"{self.spec.name} exports")
                 tasks.create_task(self._routing.follow_lock(), name=f"{self.spec.name} lock")
+                tasks.create_task(self._sets.run(), name=f"{self.spec.name} sets")
                 tasks.create_task(self._tell_permissions(api), name=f"{self.spec.name} permissions")
                 if self.spec.prometheus:
                     tasks.create_task(self._ask_prometheus(api), name=f"{self.spec.name} prometheus")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from anyconsole.drivers.kube.access import KubeApi
 from anyconsole.drivers.kube.calico import CalicoApi
-from anyconsole.drivers.kube.permissions import changing, denied, reading
+from anyconsole.drivers.kube.objects import collection_of, tenant_objects
+from anyconsole.drivers.kube.permissions import changing, denied, reading, watching
 from anyconsole.drivers.kube.render import load
 from anyconsole.model.cluster_state import denied_of
 from anyconsole.model.inventory import ClusterSpec
 from anyconsole.model.pods import Cluster, Permission
 from tests.drivers.kube.networks import no_tunnel
+from tests.drivers.kube.stack import fleet
 from tests.kube.apiserver import FakeCluster
 
 SPEC = ClusterSpec(name="k3s", namespaces={"de": "de"}, prometheus="monitoring/prometheus:web")
@@ -36,6 +39,14 @@ def test_an_operator_lacks_nothing_and_a_reader_nothing_that_reads(group: str) -
     lacking = {p.resource for p in reading(SPEC, calico) if not permits(p, "anyconsole-reader")}
     assert lacking == {"pods/exec"}, "a shell in calico-node may do more than look"
     assert not permits(Permission(verb="patch", resource="nodes"), "anyconsole-reader")
+
+
+def test_a_reader_may_list_all_that_set_up_makes_of_a_tenant() -> None:
+    inventory = fleet()
+    rendered = tenant_objects(inventory, inventory.clusters[0], inventory.tenant("de"))
+    for permission in {watching(collection_of(obj)) for obj in rendered}:
+        verb = "get" if permission.resource == "namespaces" else "list"
+        assert permits(msgspec.structs.replace(permission, verb=verb), "anyconsole-reader"), permission
 
 
 def test_what_is_denied_everywhere_is_denied_in_each_namespace() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anyconsole.drivers.kube.objects import SET_LABEL, tenant_objects
-from anyconsole.drivers.kube.set_up import drift_of, templates_of
+from anyconsole.drivers.kube.set_up import difference_of, drift_of, objects_of, templates_of
 from tests.drivers.kube.stack import fleet
 
 FLEET = fleet()
@@ -82,6 +82,52 @@ def test_a_pod_that_set_up_did_not_make_is_nobodys_business(labels: dict[str, st
 def test_a_tenant_that_cannot_be_set_up_has_nothing_to_drift_from() -> None:
     bare = msgspec.structs.replace(FLEET, stack=msgspec.structs.replace(FLEET.stack, tenants=()))
     assert templates_of(bare, CLUSTER, DE) == {}
+    assert objects_of(bare, CLUSTER, DE) == ()
+
+
+def test_the_hashes_of_a_key_that_only_set_up_reads_are_no_difference() -> None:
+    keyed = fleet(('tsig_secret = "tsig"', 'tsig_command = "pass show dns/de"'))
+    applied = [o for o in tenant_objects(keyed, CLUSTER, DE, key_hash="0123abcd") if o["kind"] != "Secret"]
+    assert [difference_of(*pair) for pair in zip(objects_of(keyed, CLUSTER, DE), applied, strict=True)] == [""] * len(
+        applied
+    )
+    deployment = applied[-1]
+    assert drift_of(deployment["spec"]["template"], templates_of(keyed, CLUSTER, DE)) == ""
+    deployment["spec"]["replicas"] = 0
+    assert (
+        difference_of(objects_of(keyed, CLUSTER, DE)[-1], deployment)
+        == "Deployment de/ns-nsd: spec.replicas is 0, not 2"
+    )
+
+
+def test_the_servers_spelling_of_quantities_and_what_it_leaves_out_are_no_difference() -> None:
+    big = fleet(("images = { nsd", 'cpu = "1000m"\nmemory = "1024Mi"\nimages = { nsd'))
+    quota, deployment = objects_of(big, CLUSTER, DE)[1], objects_of(big, CLUSTER, DE)[-1]
+    live = copy.deepcopy(deployment)
+    nsd = live["spec"]["template"]["spec"]["containers"][0]
+    assert nsd["resources"] == {"requests": {"cpu": "1000m", "memory": "1024Mi"}, "limits": {"memory": "1024Mi"}}
+    nsd["resources"] = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}
+    deployment["spec"]["template"]["spec"]["containers"][1]["env"][1]["value"] = ""
+    del live["spec"]["template"]["spec"]["containers"][1]["env"][1]["value"]
+    assert difference_of(deployment, live) == ""
+    nsd["resources"]["limits"]["memory"] = "1G"
+    assert difference_of(deployment, live).endswith("containers[nsd].resources.limits.memory is 1G, not 1024Mi")
+    live = copy.deepcopy(quota)
+    assert quota["spec"]["hard"]["requests.cpu"] == "3120m"
+    live["spec"]["hard"] |= {"requests.cpu": "3.12", "pods": "3.0"}
+    assert difference_of(quota, live) == ""
+
+
+def test_an_object_that_is_missing_or_has_another_hash_alone_says_so() -> None:
+    programs = next(o for o in objects_of(FLEET, CLUSTER, DE) if o["metadata"]["name"] == "programs")
+    assert difference_of(programs, None) == "no ConfigMap programs of its set in de"
+    live = copy.deepcopy(programs)
+    live["metadata"]["annotations"]["anyconsole.io/rendered"] = "older"
+    assert "rendered is older, not " in difference_of(programs, live)
+    live["data"]["observer.py"] += "# changed\n"
+    assert difference_of(programs, live) == "ConfigMap de/programs: data.observer.py differs from what set-up makes"
+    del live["data"]["configure.py"]
+    assert difference_of(programs, live) == "ConfigMap de/programs: data.configure.py is not set (+1 more)"
 
 
 _JSON = st.recursive(
@@ -102,3 +148,20 @@ def test_whatever_a_server_sends_it_is_compared_without_an_error(value: object, 
         case _:
             container(pod, "observer")[where] = value
     assert isinstance(drift_of(pod, TEMPLATES), str)
+
+
+@given(_JSON, st.sampled_from(["metadata", "spec", "template", "containers", "name", "env"]))
+def test_whatever_a_server_sends_for_an_object_it_is_compared_without_an_error(value: object, where: str) -> None:
+    rendered = objects_of(FLEET, CLUSTER, DE)[-1]
+    live = copy.deepcopy(rendered)
+    pod = live["spec"]["template"]["spec"]
+    match where:
+        case "metadata" | "spec":
+            live[where] = value
+        case "template":
+            live["spec"][where] = value
+        case "containers":
+            pod[where] = value
+        case _:
+            pod["containers"][1][where] = value
+    assert difference_of(rendered, live).startswith("Deployment de/ns-nsd: ") or value == rendered.get(where)
