@@ -11,6 +11,7 @@ import msgspec
 
 from anyconsole.model.facts import (
     Answer,
+    Beat,
     Chroot,
     Covering,
     Export,
@@ -385,4 +386,12 @@ def healthy_hybrid(fleet: Inventory | None = None, now: float = NOW) -> FleetSto
     """A store in which everything serves, in the cluster too."""
     store = FleetStore(fleet or hybrid())
     store.apply(healthy(store.inventory, now))
+    return store
+
+
+def settled_hybrid() -> FleetStore:
+    """The same, a while after everything came up: what isn't announced then isn't on its way."""
+    store = healthy_hybrid(now=NOW - 10)
+    places = {fact.node for fact in store}
+    store.apply([Beat(node=name, at=NOW, sections=tuple(store.sections(name))) for name in places])
     return store

@@ -13,6 +13,7 @@ from enum import StrEnum
 import msgspec
 
 from anyconsole.model import verdicts
+from anyconsole.model.cluster_state import not_set_up
 from anyconsole.model.drain_state import disabled_words, file_drift
 from anyconsole.model.facts import Exported, SessionState
 from anyconsole.model.inventory import NodeSpec
@@ -266,8 +267,9 @@ _UNDONE = "; this change ends with a plain `configure`, which enables it again: 
 
 
 def _drift(store: FleetStore, places: Collection[_Place], repairs: Collection[Repair], now: float) -> GuardVerdict:
-    """Drift would be overwritten, or blamed on this change; what the change itself settles is no obstacle."""
+    """Drift would be overwritten, or blamed on this change; what the change itself settles is no obstacle, nor who isn't set up there."""
     files = {(r.node, r.speaker) for r in repairs if r.file}
+    absent: dict[str, None] = {}
     settled = {(r.node, r.speaker, session) for r in repairs for session in r.sessions}
     drifted = []
     for name in dict.fromkeys(node for node, _ in places):
@@ -287,6 +289,9 @@ def _drift(store: FleetStore, places: Collection[_Place], repairs: Collection[Re
                 disabled.add((speaker.name, session.name))
                 if (name, speaker.name, session.name) not in settled:
                     drifted.append(f"{name} {disabled_words(session, bgp)}{_UNDONE if speaker.kind == 'bird' else ''}")
+        for instance in spec.instances:
+            if words := not_set_up(store, spec, instance.tenant, now):
+                absent[f"; {instance.tenant} is {words}"] = None
         cells = verdicts.announcements(store, spec, now)
         drifted += [
             f"{name} {c.session} {c.prefix}: {c.reason}"
@@ -296,9 +301,8 @@ def _drift(store: FleetStore, places: Collection[_Place], repairs: Collection[Re
     if drifted:
         more = f" (+{len(drifted) - 1} more)" if len(drifted) > 1 else ""
         return GuardVerdict(name="drift", outcome=Outcome.REFUSE, numbers=drifted[0] + more)
-    return GuardVerdict(
-        name="drift", outcome=Outcome.OK, numbers="what is configured and exported there is what is intended"
-    )
+    numbers = f"what is configured and exported there is what is intended{''.join(absent)}"
+    return GuardVerdict(name="drift", outcome=Outcome.OK, numbers=numbers)
 
 
 def _is_restored(change: Change, raised: Collection[tuple[str, str, str]]) -> bool:

@@ -14,7 +14,7 @@ from anyconsole.model.store import FleetStore
 __all__ = [
     "EXCLUDE_LABEL", "NO_PERMISSION", "denied_of", "denied_to_see", "excluded_words", "is_done", "is_passing", "may_not_ask",
     "may_not_see_drains", "may_not_see_node", "may_not_see_pods", "may_not_see_rates", "may_not_see_speaker", "not_ready_words",
-    "tenant_in",
+    "not_set_up", "tenant_in",
 ]  # fmt: skip
 
 EXCLUDE_LABEL = "node.kubernetes.io/exclude-from-external-load-balancers"
@@ -51,6 +51,16 @@ def excluded_words(store: FleetStore, node: ClusterNode) -> str:
     if not node.excluded or not speakers or any(status.drain_note for status in speakers):
         return ""
     return f"withdrawn by hand: the node has the label {EXCLUDE_LABEL}"
+
+
+def not_set_up(store: FleetStore, node: NodeSpec, tenant: str, now: float) -> str:
+    """That a tenant of the profile is not in the node's cluster at all, neither set up nor with a pod; "" if it is, or nobody knows."""
+    known = store.tenant_set(node.cluster, tenant) if node.cluster else None
+    status = store.instance(node.name, tenant)
+    if known is None or known.is_set_up is not False or status is None or not status.is_absent:
+        return ""
+    is_known = store.is_fresh(known, now) and store.is_fresh(status, now)
+    return f"not set up in {node.cluster}" if is_known else ""
 
 
 def is_done(pod: Pod) -> bool:

@@ -216,7 +216,7 @@ class InstanceStatus(Fact, frozen=True, kw_only=True, tag="instance"):
     """A tenant's name server process. `serials` by zone, `rss` in bytes, `uptime` in seconds; None where not known.
 
     `is_ready` is what an observer beside it says, which asks it over DNS (a pod's readiness); None where there is no observer. `drift` says
-    how its pod differs from what set-up would make, "" if it doesn't.
+    how its pod differs from what set-up would make, "" if it doesn't. `is_absent`: it has no pod in all of its cluster.
     """
 
     kind: ClassVar[str] = "instance"
@@ -233,6 +233,7 @@ class InstanceStatus(Fact, frozen=True, kw_only=True, tag="instance"):
     is_ready: bool | None = None
     detail: str = ""
     drift: str = ""
+    is_absent: bool = False
 
     @property
     def key(self) -> Key:

@@ -21,6 +21,7 @@ from anyconsole.model.cluster_state import (
     may_not_see_pods,
     may_not_see_speaker,
     not_ready_words,
+    not_set_up,
 )
 from anyconsole.model.drain_state import disabled_words, drain_words, expired_words, file_drift
 from anyconsole.model.facts import (
@@ -272,6 +273,10 @@ def announcement(
         return say(Verdict.DOWN, _session_words(session, bgp.state, bgp.info), Exported.ABSENT)
     if export is None or export.exported is Exported.UNKNOWN or not store.is_fresh(export, now):
         return say(Verdict.UNKNOWN, (export.detail if export else "") or "export not seen yet", Exported.UNKNOWN)
+    is_missed = export.exported is Exported.ABSENT and intent in (Intent.SERVE, Intent.SOFT)
+    # There is nothing to announce, so that nothing is announced is nobody's doing.
+    if is_missed and (absent := not_set_up(store, store.inventory.node(node_name), tenant.name, now)):
+        return say(Verdict.DOWN, absent, export.exported)
     settling = now - bgp.at < _SETTLING and intent is Intent.SERVE and export.exported is Exported.ABSENT
     if settling:
         return say(Verdict.UNKNOWN, "session came up just now", export.exported)
@@ -354,7 +359,7 @@ def _judge_instance(store: FleetStore, spec: NodeSpec, instance_spec: InstanceSp
     if Verdict.BLACKHOLE in verdicts:
         return say(Verdict.BLACKHOLE, _first_reason(cells, Verdict.BLACKHOLE))
     if not status.running:
-        return say(Verdict.DOWN, not_running(status))
+        return say(Verdict.DOWN, not_set_up(store, spec, tenant_spec.name, now) or not_running(status))
     answers, why = answering(store, spec.name, tenant_spec, tenant_spec.addresses, now)
     if answers is False:
         return say(Verdict.DOWN, why)
@@ -560,7 +565,8 @@ def tenant(store: FleetStore, tenant_spec: Tenant, now: float) -> TenantVerdict:
         return TenantVerdict(tenant_spec.name, verdict, reason, counts, len(hosts), sites)
 
     drifted = _set_up_drift(store, tenant_spec.name, [spec for spec, _ in hosts], now)
-    because = f"; {drifted}" if drifted else ""
+    away = dict.fromkeys(not_set_up(store, spec, tenant_spec.name, now) for spec, _ in hosts)
+    because = "".join(f"; {words}" for words in (*away, drifted) if words)
     for prefix, count in counts.items():
         waiting = len(unseen[prefix] - healthy[prefix])
         if count < floor <= count + waiting:

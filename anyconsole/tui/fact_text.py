@@ -60,7 +60,7 @@ _KINDS = (
     Covering,
     PeerRoute,
 )
-_OMITTED = frozenset({"node", "section", "at"})
+_OMITTED = frozenset({"node", "section", "at", "is_absent"})
 _SIZES = frozenset({"mem_total", "mem_available", "rss"})
 _SPANS = frozenset({"uptime"})
 _TIMES = frozenset({"since", "retry_at", "measured_at"})

@@ -6,11 +6,12 @@ import msgspec
 import pytest
 
 from anyconsole.actions.drain import DrainRequest, Level, make_plan
-from anyconsole.actions.guards import GuardVerdict, Outcome, evaluate
+from anyconsole.actions.guards import Change, GuardVerdict, Outcome, evaluate
 from anyconsole.model.drain_note import DrainNote
-from anyconsole.model.facts import Beat, Capacity, Exported, LinkState, SessionState
+from anyconsole.model.facts import Beat, Capacity, Export, Exported, LinkState, SessionState
 from anyconsole.model.store import FleetStore
-from tests.fleet import NOW, healthy_store
+from anyconsole.model.verdicts import Intent
+from tests.fleet import CLUSTER, NOW, healthy_store, settled_hybrid
 
 
 def judge(
@@ -285,3 +286,28 @@ def test_load_that_is_not_known_is_not_taken_for_none() -> None:
     guard = judge(store, nodes=("fra1",))["capacity"]
     assert guard.outcome is Outcome.ASK
     assert guard.numbers == "how much moves is not known: de on fra1"
+
+
+def test_a_tenant_that_is_not_set_up_in_a_cluster_refuses_no_drain_of_another() -> None:
+    store = settled_hybrid()
+    mine = store.inventory.tenant("de").prefixes
+    for fact in list(store):
+        if isinstance(fact, Export) and fact.node in ("hv1", "hv2") and fact.prefix in mine:
+            change(store, fact.key, exported=Exported.ABSENT)
+    other = Change(
+        node="hv1", speaker="calico", session="198.19.11.1", peer="ix1", tenant="nic", prefix="198.51.100.0/24", before=Intent.SERVE,
+        after=Intent.HARD, exported=Exported.ANNOUNCED,
+    )  # fmt: skip
+
+    def drift() -> GuardVerdict:
+        return next(guard for guard in evaluate(store, [other], NOW) if guard.name == "drift")
+
+    for name in ("hv1", "hv2"):
+        change(store, ("instance", name, "de"), running=False, is_ready=False)
+    assert drift().refuses
+    assert "intended serve, but not announced" in drift().numbers
+    change(store, ("tenant_set", CLUSTER, "de"), is_set_up=False)
+    assert drift().refuses, "it may still have a pod"
+    for name in ("hv1", "hv2"):
+        change(store, ("instance", name, "de"), is_absent=True)
+    assert (drift().outcome, drift().numbers.partition("; ")[2]) == (Outcome.OK, "de is not set up in k3s")

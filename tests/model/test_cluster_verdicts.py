@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
 from anyconsole.model import verdicts
 from anyconsole.model.drain_note import DrainNote
-from anyconsole.model.facts import Answer, Beat, Exported, LinkState
+from anyconsole.model.facts import Answer, Beat, Export, Exported, LinkState
 from anyconsole.model.report import summary
 from anyconsole.model.store import FleetStore
 from anyconsole.model.verdicts import Verdict
-from tests.fleet import CLUSTER, NOW, healthy_hybrid
+from tests.fleet import CLUSTER, NOW, healthy_hybrid, settled_hybrid
 
 NODE = ("cluster_node", "hv1")
 INSTANCE = ("instance", "hv1", "de")
@@ -176,6 +178,67 @@ def test_pods_that_are_not_as_set_up_are_drift_of_their_tenant_and_of_nothing_el
     code, line = summary(store, NOW)
     assert code == 1
     assert "de DRIFT: pods are not as set up on hv1" in line
+
+
+# --- what set-up made, and where it made nothing
+
+
+def leave(store: FleetStore, tenant: str = "de", *, is_absent: bool = True, is_set_up: bool | None = False) -> None:
+    """A tenant is nowhere in the cluster: no object, no pod, and nothing announced."""
+    change(store, ("tenant_set", CLUSTER, tenant), is_set_up=is_set_up)
+    for name in ("hv1", "hv2"):
+        gone = {"running": False, "is_ready": False, "detail": "no pod on this node", "is_absent": is_absent}
+        change(store, ("instance", name, tenant), **gone)
+    prefixes = store.inventory.tenant(tenant).prefixes
+    for fact in list(store):
+        if isinstance(fact, Export) and fact.node in ("hv1", "hv2") and fact.prefix in prefixes:
+            change(store, fact.key, exported=Exported.ABSENT)
+
+
+def cells(store: FleetStore, now: float = NOW) -> set[tuple[Verdict, str]]:
+    return {(c.verdict, c.reason) for c in verdicts.announcements(store, store.inventory.node("hv1"), now, "de")}
+
+
+def test_a_tenant_that_is_not_set_up_is_down_and_no_drift() -> None:
+    store = settled_hybrid()
+    leave(store)
+    assert cells(store) == {(Verdict.DOWN, "not set up in k3s")}
+    assert instance(store) == (Verdict.DOWN, "not set up in k3s")
+    assert node(store) == (Verdict.DOWN, "de: not set up in k3s")
+    assert node(store, "fra1") == (Verdict.SERVING, "")
+    seen = verdicts.tenant(store, store.inventory.tenant("de"), NOW)
+    assert seen.verdict is Verdict.DEGRADED
+    for name in ("fra1", "ams1"):
+        change(store, ("instance", name, "de"), running=False)
+    seen = verdicts.tenant(store, store.inventory.tenant("de"), NOW)
+    assert (seen.verdict, seen.reason) == (Verdict.DOWN, "192.0.2.0/24 is served by no node; not set up in k3s")
+
+
+@pytest.mark.parametrize("left", [{"is_absent": False}, {"is_set_up": True}, {"is_set_up": None}], ids=str)
+def test_a_tenant_of_which_something_is_there_or_nobody_knows_has_drifted(left: dict[str, Any]) -> None:
+    store = settled_hybrid()
+    leave(store, **left)
+    assert cells(store) == {(Verdict.DRIFT, "intended serve, but not announced")}
+    assert instance(store) == (Verdict.DOWN, "nsd is not running (no pod on this node)")
+
+
+def test_an_instance_that_is_there_and_not_announced_has_drifted_though_set_up_made_nothing() -> None:
+    store = settled_hybrid()
+    leave(store)
+    change(store, INSTANCE, running=True, is_ready=True, is_absent=False, detail="")
+    assert cells(store) == {(Verdict.DRIFT, "intended serve, but not announced")}
+
+
+def test_what_was_seen_of_a_set_long_ago_says_nothing_any_more() -> None:
+    store = settled_hybrid()
+    leave(store)
+    change(store, ("tenant_set", CLUSTER, "nic"), drift=("no Service ac of its set in nic",))
+    places = {fact.node for fact in store}
+    for now, is_believed in ((NOW + 100, True), (NOW + 140, False)):
+        sections = {name: tuple(s for s in store.sections(name) if not s.startswith("set:")) for name in places}
+        store.apply([Beat(node=name, at=now, sections=told) for name, told in sections.items()])
+        assert (cells(store, now) == {(Verdict.DOWN, "not set up in k3s")}) is is_believed
+        assert (verdicts.tenant(store, store.inventory.tenant("nic"), now).verdict is Verdict.DRIFT) is is_believed
 
 
 def test_objects_that_are_not_as_set_up_are_drift_of_their_tenant_and_of_nothing_else() -> None:

@@ -76,6 +76,7 @@ def instances(pods: Iterable[Pod], node: str, kube_name: str, tenant: str, daemo
             running=False,
             is_ready=False,
             detail=f"no pod on this node{waits}"[:LINE],
+            is_absent=not candidates,
         )
     server = _server(pod, daemon)
     runs = server is not None and server.state is ContainerState.RUNNING

@@ -297,7 +297,11 @@ def test_in_a_roll_over_the_ready_pod_counts() -> None:
 def test_a_name_server_that_is_nowhere_on_a_node_does_not_run() -> None:
     found = instance(named("ns-a", pod(running("nsd")), host="hv2"))
     assert (found.running, found.is_ready, found.uptime, found.detail) == (False, False, None, "no pod on this node")
+    assert not found.is_absent, "it is on another"
+    assert instance().is_absent
+    assert instance(named("debug", pod(running("shell")))).is_absent, "that is no name server"
     stuck = pod(phase="Pending", conditions=[UNSCHEDULABLE])
+    assert not instance(named("ns-a", stuck, host="")).is_absent
     assert instance(named("ns-a", stuck, host="")).detail.startswith(
         "no pod on this node (ns-a: Unschedulable: 0/2 nodes"
     )
