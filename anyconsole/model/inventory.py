@@ -393,7 +393,8 @@ class LoadTarget(msgspec.Struct, frozen=True, kw_only=True):
     """One instance that may be load tested, at addresses that are its alone. What isn't listed as a target never is one.
 
     `users` are the operators who may do so; nobody named is everybody. `identity` are the NSIDs it must answer with; none is "one that
-    names the node, and the tenant where the node has several". Queries are for names under `zone`, to `port` (UDP and TCP) or `dot_port`.
+    names the node, and the tenant where the node has several". Queries are for names under `zone`, to `port` (UDP and TCP) or `dot_port`:
+    those of the file `queries`, "" for names of the zone as it is transferred from there.
     """
 
     name: str
@@ -407,6 +408,7 @@ class LoadTarget(msgspec.Struct, frozen=True, kw_only=True):
     dot_port: int = 853
     users: tuple[str, ...] = ()
     zone: str = ""
+    queries: str = ""
     identity: tuple[str, ...] = ()
 
 

@@ -134,6 +134,7 @@ _TARGET: Final = _table(
         "port": values.number,
         "users": values.login,
         "zone": values.or_empty(values.zone_name),
+        "queries": values.or_empty(values.local_path),
         "identity": values.identity,
     },
 )

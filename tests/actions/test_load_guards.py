@@ -185,6 +185,11 @@ def test_a_target_in_a_cluster_wants_a_file_of_queries_and_its_plan_shows_the_lo
     with pytest.raises(AnyconsoleError, match=r"de-hv1: no zone can be transferred .* give --queries FILE"):
         make_plan(store, LoadRequest(operator="ops"), NOW)
     (step,) = make_plan(store, LoadRequest(operator="ops", queries="/queries"), NOW).steps
+    assert "asks  /queries" in step.about
+    store = hybrid_store(target(name="de-hv1", node="hv1", queries="/of the profile"))
+    for asked, file in (("", "/of the profile"), ("/said", "/said")):
+        (step,) = make_plan(store, LoadRequest(operator="ops", queries=asked), NOW).steps
+        assert f"asks  {file}" in step.about
     assert step.apply.startswith("k3s: hold hv1\nCREATE /apis/coordination.k8s.io/v1/namespaces/anyconsole/leases\n")
     assert "leaseDurationSeconds: 1200\n" in step.apply
     assert "leases/load-test.hv1 if-exists" in step.apply
@@ -421,8 +426,8 @@ def test_a_node_that_can_not_be_seen_any_more_stops_it(running: tuple[FleetStore
 # --- two in turns
 
 
-def two() -> FleetStore:
-    return store_with(target(), target(name="de-fra2", node="fra2", addresses=("198.18.1.2",)))
+def two(**second: Any) -> FleetStore:  # noqa: ANN401 - of a target
+    return store_with(target(), target(name="de-fra2", node="fra2", addresses=("198.18.1.2",), **second))
 
 
 def test_two_targets_are_tested_a_b_b_a_each_run_with_the_number_of_its_turn() -> None:
@@ -446,3 +451,10 @@ def test_two_targets_are_tested_a_b_b_a_each_run_with_the_number_of_its_turn() -
 def test_what_can_not_be_compared_in_turns_is_not_planned(asked: dict[str, Any], why: str) -> None:
     with pytest.raises(AnyconsoleError, match=why):
         make_plan(two(), LoadRequest(**dict[str, Any](rounds=2, pair="7f3a") | asked), NOW)
+
+
+def test_two_that_are_compared_are_asked_the_same() -> None:
+    store, asked = two(queries="/other"), LoadRequest(targets=("de-fra1", "de-fra2"), rounds=2, pair="7f3a")
+    with pytest.raises(AnyconsoleError, match="asked different things"):
+        make_plan(store, asked, NOW)
+    assert make_plan(store, msgspec.structs.replace(asked, queries="/same"), NOW).steps

@@ -107,13 +107,13 @@ class Bench:
     """The engine's changes, a cluster, and a target on each side."""
 
     def __init__(self, cluster: VirtualCluster, queries: Path) -> None:
-        self.cluster, self._queries = cluster, str(queries)
+        self.cluster = cluster
         spec: ClusterSpec = msgspec.structs.replace(
             hybrid().clusters[0], kubeconfig=str(cluster.kubeconfig_for("operator"))
         )
         self.targets = (
-            target(name="de-hv1", node="hv1", addresses=("198.18.1.9",), identity=(NSID,)),
-            target(addresses=("198.18.1.1",), identity=(NSID,)),
+            target(name="de-hv1", node="hv1", addresses=("198.18.1.9",), identity=(NSID,), queries=str(queries)),
+            target(addresses=("198.18.1.1",), identity=(NSID,), queries=str(queries)),
         )
         self.store = hybrid_store(*self.targets, clusters=(spec,))
         self.engine = FleetEngine(self.store.inventory)
@@ -124,7 +124,7 @@ class Bench:
 
     def asked(self, *targets: str, **fields: Any) -> LoadRequest:  # noqa: ANN401 - of the request
         usual: dict[str, Any] = {"purpose": Purpose.FIXED, "rate": 200, "seconds": 3, "reason": "does it pay"}
-        return LoadRequest(targets=targets, queries=self._queries, **usual | fields)
+        return LoadRequest(targets=targets, **usual | fields)
 
     async def run(self, plan: Plan) -> Run:
         self.run_id = await self.changes.start(

@@ -262,6 +262,7 @@ ONE_MISTAKE = {
     "target of an unknown tenant": ('tenant = "de"', 'tenant = "dee"', 'load.target[0] "t1".tenant = "dee": there is no such tenant'),
     "target that isn't served": ('node = "fra1"', 'node = "fra2"', '"t1".tenant = "de": node "fra2" has no name server for it'),
     "target asked for foreign names": ('tenant = "de"', 'tenant = "de"\nzone = "nic.example"', '.zone = "nic.example": is none of'),
+    "queries from somewhere": ('class = "canary"', 'class = "canary"\nqueries = "names"', '.queries = "names": expected an absolute path'),
     "two targets of a name": (
         "  [[load.target]]\n", SMALL[SMALL.index("  [[load.target]]") :] + "  [[load.target]]\n",
         'load.target[1] "t1".name = "t1": load.target[0] "t1" has the same name',

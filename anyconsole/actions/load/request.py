@@ -40,6 +40,7 @@ __all__ = [
     "lock_of",
     "make_plan",
     "port_of",
+    "queries_file",
     "request_of",
     "seconds_of",
     "targets_of",
@@ -80,7 +81,7 @@ class LoadRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `rate` is that of a fixed run or a soak, and where a ramp ends; `cap` is never exceeded (0: as the target allows). `loss`, `width` and
     `p99_guard` are the profile's unless said. `confirm` is how long a search holds what it found. `queries` is a file of queries, "" for
-    names of the target's zone. `protocol` is what they travel in; `engine` makes them in place of what the profile says of the generators.
+    what the target has. `protocol` is what they travel in; `engine` makes them in place of what the profile says of the generators.
     `pair` joins runs that are to be compared. With `rounds` two targets are tested so often in turns, A B B A A B ..., and `repeat` is the
     turn of one run. `force`, `window_until` and `second` are what a production target wants besides.
     """
@@ -171,6 +172,11 @@ def port_of(target: LoadTarget, request: LoadRequest) -> int:
     return target.dot_port if request.protocol is Transport.DOT else target.port
 
 
+def queries_file(target: LoadTarget, request: LoadRequest) -> str:
+    """The file with the queries, "" for names of the zone as the target transfers it."""
+    return request.queries or target.queries
+
+
 def address_of(target: LoadTarget, family: Family | None) -> str:
     """The address that is asked: the first of the wanted family. Raises AnyconsoleError if it has none."""
     for address in target.addresses:
@@ -217,10 +223,11 @@ def make_plan(store: FleetStore, request: LoadRequest, now: float) -> Plan:
     _check(request)
     _check_engine(store, request)
     targets = targets_of(store, request)
-    virtual = [t for t in targets if store.inventory.node(t.node).cluster]
-    if virtual and not request.queries:
+    virtual = [t for t in targets if store.inventory.node(t.node).cluster and not queries_file(t, request)]
+    if virtual:
         names = ", ".join(target.name for target in virtual)
-        words = f"{names}: no zone can be transferred from a name server in a cluster: give --queries FILE"
+        missing_file = "no zone can be transferred from a name server in a cluster"
+        words = f"{names}: {missing_file}: give --queries FILE, or `queries` in its [[load.target]]"
         asked = asked_for(lock_of(store, request, virtual[0], now), jobs_of(store, request, virtual[0], now))
         raise AnyconsoleError("; ".join((*denied_words(store, asked), words)))
     turns = [(target, 0) for target in targets]
@@ -249,6 +256,10 @@ def _turns(targets: list[LoadTarget], request: LoadRequest) -> Iterator[tuple[Lo
     """Which target is tested when, and in which turn: each turn begins with the one that ended the last, so that a drift cancels out."""
     if len(targets) != 2 or len(request.targets) != 2:
         raise AnyconsoleError("two targets are compared in turns: name both")
+    if len({queries_file(target, request) for target in targets}) > 1:
+        raise AnyconsoleError(
+            "the two would be asked different things: give --queries FILE, or both the same `queries` in the profile"
+        )
     if not request.pair:
         raise AnyconsoleError("runs in turns need the id of their pair")
     a, b = sorted(targets, key=lambda target: request.targets.index(target.name))
@@ -404,7 +415,7 @@ def _about(store: FleetStore, request: LoadRequest, target: LoadTarget, generato
     yield f"from  {', '.join(g.name for g in generators)}, {flows} flows"
     yield f"never over {cap_of(store, request, target):,.0f} q/s, nor longer than {seconds_of(store, request, target):,.0f} s"
     yield f"goal  at most {loss:.2%} lost, {timely}, {within}"
-    yield f"asks  {request.queries or f'names of {zone_of(store, target)} ({_mix(store)})'}"
+    yield f"asks  {queries_file(target, request) or f'names of {zone_of(store, target)} ({_mix(store)})'}"
     others = [i.tenant for i in store.inventory.node(target.node).instances if i.tenant != target.tenant]
     yield f"felt  by {target.tenant} on {target.node}, and its neighbours there: {', '.join(others) or 'none'}"
 

@@ -25,6 +25,7 @@ from anyconsole.actions.load.request import (
     flows_of,
     generators_of,
     port_of,
+    queries_file,
     seconds_of,
 )
 from anyconsole.actions.runner import Said
@@ -210,8 +211,8 @@ async def queries_of(
     hands: LoadHands, store: FleetStore, request: LoadRequest, target: LoadTarget, zone: str
 ) -> QuerySet:
     """What is asked: a file's queries, or names of the zone as its own name server transfers it to itself. Raises AnyconsoleError."""
-    if request.queries:
-        path = Path(request.queries)
+    if file := queries_file(target, request):
+        path = Path(file)
         reader = {".pcap": from_capture, ".pcapng": from_capture, ".dnstap": from_dnstap}.get(path.suffix, from_file)
         return await asyncio.to_thread(reader, path, [zone])
     address = address_of(target, request.family)
