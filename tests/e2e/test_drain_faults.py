@@ -26,7 +26,6 @@ _WITHIN = [b for b in boundaries() if b.event not in ("opened", "closed")]
 _KILLS = [
     Boundary("during", "applied"),
     _APPLIED,
-    Boundary("after", "confirming"),
     Boundary("during", "confirmed"),
     Boundary("before", "closed"),
 ]
