@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 
+from anyconsole.actions.action import Gate, Standing
 from anyconsole.actions.guards import Change, GuardVerdict, evaluate
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.actions.run import Proof
-from anyconsole.actions.runner import Gate, Standing
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model import verdicts
 from anyconsole.model.facts import Exported, SessionState

@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 
 from anyconsole.actions import drain, drift
+from anyconsole.actions.action import Action, Hands, Standing
 from anyconsole.actions.bootstrap.request import BootstrapRequest, HostHands
 from anyconsole.actions.draining import Draining
 from anyconsole.actions.guards import asked
@@ -30,7 +31,7 @@ from anyconsole.actions.load.selftest import SelfTests
 from anyconsole.actions.load.testing import LoadTesting
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.actions.run import Operator, Run, RunState
-from anyconsole.actions.runner import Action, Hands, Runner, Standing
+from anyconsole.actions.runner import Runner
 from anyconsole.actions.stack.request import InCluster, StackRequest, Way
 from anyconsole.errors import AnyconsoleError, JournalError
 from anyconsole.model.facts import Capacity

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from anyconsole.actions.runner import Said
+from anyconsole.actions.action import Said
 from anyconsole.actions.stack.request import InCluster
 from anyconsole.drivers.load.channel import Channel
 from anyconsole.errors import LoadError

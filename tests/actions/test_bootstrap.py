@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from anyconsole.actions.action import NotBegunError
 from anyconsole.actions.bootstrap.guards import findings
 from anyconsole.actions.bootstrap.installing import Bootstrapping
 from anyconsole.actions.bootstrap.planning import Look, make_plan, steps_of
@@ -16,7 +17,6 @@ from anyconsole.actions.bootstrap.request import BootstrapRequest, boot_of
 from anyconsole.actions.guards import GuardVerdict
 from anyconsole.actions.plan import Plan, render
 from anyconsole.actions.run import Outcome
-from anyconsole.actions.runner import NotBegunError
 from anyconsole.drivers.k3s.bundle import BundleFile, Supply
 from anyconsole.drivers.k3s.layout import CONFIG, OWN
 from anyconsole.drivers.k3s.scripts import applied_hash, config_text, mark_of

@@ -6,10 +6,10 @@ import argparse
 
 import msgspec
 
+from anyconsole.actions.action import Gate
 from anyconsole.actions.drain import DrainRequest, Level, make_plan
 from anyconsole.actions.draining import SAMPLES, Draining
 from anyconsole.actions.run import Question
-from anyconsole.actions.runner import Gate
 from anyconsole.change_command import answer_to
 from anyconsole.model.facts import Beat
 from tests.fleet import NOW, healthy_store

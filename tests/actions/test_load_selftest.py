@@ -11,11 +11,11 @@ from contextlib import AbstractAsyncContextManager
 import msgspec
 import pytest
 
+from anyconsole.actions.action import Said
 from anyconsole.actions.load import selftest
 from anyconsole.actions.load.rig import Finder
 from anyconsole.actions.load.search import HEADROOM
 from anyconsole.actions.load.selftest import MOST_TRIALS, SelfTest, SelfTests, highest_of, limit_of, next_rate, together
-from anyconsole.actions.runner import Said
 from anyconsole.drivers.load.channel import Channel
 from anyconsole.drivers.load.local_channel import LocalChannel
 from anyconsole.drivers.load.messages import Setup

@@ -13,12 +13,13 @@ import msgspec
 import pytest
 
 from anyconsole.actions import runner as runner_module
+from anyconsole.actions.action import Gate, NotBegunError, Standing
 from anyconsole.actions.guards import GuardVerdict
 from anyconsole.actions.guards import Outcome as GuardOutcome
 from anyconsole.actions.journal import Journal
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.actions.run import Operator, Outcome, Proof, Run, RunState, StepState
-from anyconsole.actions.runner import Gate, NotBegunError, Runner, Standing
+from anyconsole.actions.runner import Runner
 from anyconsole.drivers.transaction import Ended
 from anyconsole.errors import AnyconsoleError, JournalError
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from anyconsole.actions.action import Standing
 from anyconsole.actions.drain import DrainRequest, Level
 from anyconsole.actions.drift import DriftRequest, Way
 from anyconsole.actions.guards import asked
 from anyconsole.actions.judge import judge
 from anyconsole.actions.load.request import LoadRequest
 from anyconsole.actions.plan import Plan, Step
-from anyconsole.actions.runner import Standing
 from anyconsole.engine.changes import in_sequence
 from anyconsole.engine.core import FleetEngine
 from anyconsole.errors import AnyconsoleError

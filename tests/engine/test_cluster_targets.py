@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from anyconsole.actions.action import Said
 from anyconsole.actions.journal import journal_of
 from anyconsole.actions.load.capabilities import capabilities
 from anyconsole.actions.load.compare import compare
@@ -20,7 +21,6 @@ from anyconsole.actions.load.node_locks import node_locked
 from anyconsole.actions.load.request import LoadRequest, Purpose, lock_of
 from anyconsole.actions.plan import Plan
 from anyconsole.actions.run import Outcome, Run
-from anyconsole.actions.runner import Said
 from anyconsole.drivers.kube import script
 from anyconsole.drivers.kube.hands import ClusterHands
 from anyconsole.drivers.kube.lock import found_node_lock

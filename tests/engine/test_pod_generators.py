@@ -17,13 +17,13 @@ import dns.message
 import msgspec
 import pytest
 
+from anyconsole.actions.action import Said
 from anyconsole.actions.journal import journal_of
 from anyconsole.actions.load import jobs, rig, target_test
 from anyconsole.actions.load.files import read_run, run_paths, runs_folder
 from anyconsole.actions.load.request import LoadRequest, Purpose
 from anyconsole.actions.plan import Plan
 from anyconsole.actions.run import Outcome, Run
-from anyconsole.actions.runner import Said
 from anyconsole.drivers.kube import script
 from anyconsole.drivers.kube.errors import KubeError
 from anyconsole.drivers.load.channel import Channel

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final
 
+from anyconsole.actions.action import Gate, NotBegunError, Said, Standing
 from anyconsole.actions.bootstrap.planning import (
     Look,
     Part,
@@ -23,7 +24,6 @@ from anyconsole.actions.bootstrap.request import HostHands, asked_of, boot_of, e
 from anyconsole.actions.guards import GuardVerdict
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.actions.run import Outcome, Proof
-from anyconsole.actions.runner import Gate, NotBegunError, Said, Standing
 from anyconsole.drivers.k3s.bundle import BundleFile
 from anyconsole.drivers.k3s.kubeconfig import made_of, write_new
 from anyconsole.drivers.k3s.scripts import READ_KUBECONFIG, as_root, mark_script, receive_script, server_of

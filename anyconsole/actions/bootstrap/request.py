@@ -7,9 +7,9 @@ from typing import Final, Protocol
 
 import msgspec
 
+from anyconsole.actions.action import Said
 from anyconsole.actions.guards import GuardVerdict
 from anyconsole.actions.plan import Plan, Step
-from anyconsole.actions.runner import Said
 from anyconsole.errors import AnyconsoleError
 from anyconsole.model.bootstrap import Bootstrap
 from anyconsole.model.inventory import Inventory

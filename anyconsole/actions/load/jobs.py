@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
+from anyconsole.actions.action import Said
 from anyconsole.actions.load.rig import LoadHands
-from anyconsole.actions.runner import Said
 from anyconsole.drivers.kube.generator_job import GeneratorJob
 from anyconsole.drivers.ssh.fault import plain
 from anyconsole.drivers.transaction import Ended

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
+from anyconsole.actions.action import Said
 from anyconsole.actions.load.jobs import Note
 from anyconsole.actions.load.rig import LoadHands
-from anyconsole.actions.runner import Said
 from anyconsole.drivers.kube.lock import found_node_lock
 from anyconsole.drivers.kube.node_lock import NodeLock, freeing
 from anyconsole.drivers.ssh.fault import plain

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol, Self
 
 import msgspec
 
+from anyconsole.actions.action import Said
 from anyconsole.actions.load.engines import ENGINES
 from anyconsole.actions.load.guards import strangers
 from anyconsole.actions.load.request import (
@@ -28,7 +29,6 @@ from anyconsole.actions.load.request import (
     queries_file,
     seconds_of,
 )
-from anyconsole.actions.runner import Said
 from anyconsole.drivers.load.bundle import bootstrap
 from anyconsole.drivers.load.generator import Channel, Generator, Generators, Watch
 from anyconsole.drivers.load.messages import Hello, MessageError, Setup

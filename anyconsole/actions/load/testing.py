@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from anyconsole.actions.action import Gate, Standing
 from anyconsole.actions.guards import GuardVerdict, Outcome
 from anyconsole.actions.load import guards as load_guards
 from anyconsole.actions.load.files import runs_folder
@@ -19,7 +20,6 @@ from anyconsole.actions.load.selftest import SelfTests
 from anyconsole.actions.load.target_test import TargetTest
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.actions.run import Proof
-from anyconsole.actions.runner import Gate, Standing
 from anyconsole.errors import AnyconsoleError, JournalError
 from anyconsole.model.load_view import LoadView
 from anyconsole.model.store import FleetStore

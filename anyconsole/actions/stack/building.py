@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import msgspec
 
+from anyconsole.actions.action import Gate, NotBegunError, Standing
 from anyconsole.actions.guards import GuardVerdict
 from anyconsole.actions.plan import Plan, Step
 from anyconsole.actions.run import Outcome, Proof
-from anyconsole.actions.runner import Gate, NotBegunError, Standing
 from anyconsole.actions.stack import guards
 from anyconsole.actions.stack.planning import plan_step
 from anyconsole.actions.stack.proofs import Seen, Serial, layers, serials_in
