@@ -184,5 +184,6 @@ def test_of_five_consoles_on_one_node_exactly_one_wins(lab: Lab, tmp_path: Path)
         # A console that looks once the winner is done finds nothing left to do, which is no failure either.
         winners = [d for d in done if d.returncode == 0 and json.loads(d.stdout).get("run")]
         assert len(winners) == 1, [(d.returncode, d.stderr[-300:]) for d in done]
-        assert set(codes) <= {0, 5}, [(d.returncode, d.stderr[-300:]) for d in done]
+        # One that got too little of a busy machine says that it hasn't seen enough, and touches nothing.
+        assert set(codes) <= {0, 4, 5}, [(d.returncode, d.stderr[-300:]) for d in done]
         assert running_serial(lab, "fra2") == json.loads(winners[0].stdout)["plan"]["steps"][0]["serial"]
