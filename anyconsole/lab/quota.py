@@ -48,7 +48,8 @@ def hold_down(paths: LabPaths, host: str, tenant: str, pids: Iterable[int]) -> N
         for file, value in tree.settings.items():
             (group / file).write_text(value)
         for pid in pids:
-            (group / "cgroup.procs").write_text(str(pid))
+            with suppress(ProcessLookupError):  # a worker that ended since it was seen
+                (group / "cgroup.procs").write_text(str(pid))
     except OSError as error:
         raise LabError(f"no CPU quota can be set on this machine: {error}") from error
 
