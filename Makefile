@@ -24,7 +24,7 @@ test: debian $(VENV)/dev ## install what is missing and run all the tests
 
 test-cluster: $(VENV)/dev ## run the tests of Kubernetes against the cluster that ANYCONSOLE_TEST_KUBECONFIG names (CONTRIBUTING.md)
 	@test -n "$$ANYCONSOLE_TEST_KUBECONFIG" || { echo "ANYCONSOLE_TEST_KUBECONFIG names no kubeconfig; CONTRIBUTING.md says how to get a cluster" >&2; exit 2; }
-	$(BIN)/python -m pytest $(wildcard tests/kube tests/drivers/kube tests/e2e/test_virtual.py)
+	$(BIN)/python -m pytest $(wildcard tests/kube tests/drivers/kube tests/e2e/test_virtual.py tests/e2e/test_read_only_role.py)
 
 check: lint test ## what CI runs: format, lint, types, import contracts, tests
 

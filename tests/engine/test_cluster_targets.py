@@ -225,6 +225,19 @@ async def test_a_name_server_in_a_pod_that_used_up_its_quota_is_told_so_on_recor
     assert found.result.limit.cause == "cpu-quota"
 
 
+async def test_a_bad_file_of_queries_is_told_before_anything_is_made(bench: Bench) -> None:
+    file = Path(bench.targets[0].queries)
+    await asyncio.to_thread(file.write_text, "a.de.example A\na.de.example WHAT\n")
+    plan = await bench.plan("de-hv1")
+    bench.cluster.server.requests.clear()
+    run = await bench.run(plan)
+    assert run.outcome is Outcome.FAILED
+    assert '`queries` of [[load.target]] "de-hv1": ' in run.words
+    assert "line 2" in run.words
+    asked = [path for _, method, path in bench.cluster.server.requests if method != "GET"]
+    assert not [path for path in asked if "leases" in path or "jobs" in path]
+
+
 async def test_a_node_that_somebody_else_tests_is_left_alone(bench: Bench) -> None:
     await bench.taken_by("bob")
     run = await bench.run(await bench.plan("de-hv1"))

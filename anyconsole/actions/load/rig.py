@@ -51,6 +51,7 @@ __all__ = [
     "generators",
     "held",
     "prove",
+    "queries_in_file",
     "queries_of",
     "setups_of",
     "shares_of",
@@ -207,14 +208,24 @@ async def _in_pods(hands: LoadHands, store: FleetStore, node: str, follow: Follo
     return PodWatching(node, by_tenant, {instance.name: 53 for instance in found}, follow)
 
 
+async def queries_in_file(request: LoadRequest, target: LoadTarget, zone: str) -> QuerySet | None:
+    """What is asked if it is in a file, None if it isn't. Raises LoadError, naming the file, and the target whose `queries` it is."""
+    file = Path(queries_file(target, request))
+    if not file.name:
+        return None
+    reader = {".pcap": from_capture, ".pcapng": from_capture, ".dnstap": from_dnstap}.get(file.suffix, from_file)
+    try:
+        return await asyncio.to_thread(reader, file, [zone])
+    except LoadError as error:
+        if request.queries:
+            raise
+        raise LoadError(f'`queries` of [[load.target]] "{target.name}": {error}') from error
+
+
 async def queries_of(
     hands: LoadHands, store: FleetStore, request: LoadRequest, target: LoadTarget, zone: str
 ) -> QuerySet:
-    """What is asked: a file's queries, or names of the zone as its own name server transfers it to itself. Raises AnyconsoleError."""
-    if file := queries_file(target, request):
-        path = Path(file)
-        reader = {".pcap": from_capture, ".pcapng": from_capture, ".dnstap": from_dnstap}.get(path.suffix, from_file)
-        return await asyncio.to_thread(reader, path, [zone])
+    """What is asked: names of the zone as its own name server transfers it to itself. Raises AnyconsoleError."""
     address = address_of(target, request.family)
     async with hands.forward(target.node, address, target.port) as port:
         try:

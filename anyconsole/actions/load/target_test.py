@@ -44,6 +44,7 @@ from anyconsole.actions.load.rig import (
     generators,
     held,
     prove,
+    queries_in_file,
     queries_of,
     setups_of,
     shares_of,
@@ -179,6 +180,8 @@ class TargetTest:
             raise
 
     async def _carry_out(self, folder: Path) -> str:
+        zone = zone_of(self._store, self._target)
+        queries = await queries_in_file(self._request, self._target, zone)
         async with AsyncExitStack() as stack:
             self._show(words="takes node and generators for itself")
             # Pods are held by their Job, a node in a cluster by a Lease.
@@ -195,10 +198,9 @@ class TargetTest:
                 watched(self._hands, self._store, self._target.node, self._server.sampled)
             )
             await self._server.watch(watching)
-            self._show(words="collects queries")
-            queries = await queries_of(
-                self._hands, self._store, self._request, self._target, zone_of(self._store, self._target)
-            )
+            if queries is None:
+                self._show(words="collects queries")
+                queries = await queries_of(self._hands, self._store, self._request, self._target, zone)
             # What can't run on a generator says so before anything is sent.
             running = None if self._engine.seconds else await self._prepare(stack, queries)
             self._show(state=LoadState.PROVING, words="200 queries prove where packets go")
