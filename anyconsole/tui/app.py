@@ -220,7 +220,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
         elif self._state is EngineState.LIVE and self._was_lost:
             self.say("the engine is back", Level.OK)
             for screen in self.screen_stack:
-                if _is_text(screen):
+                if _is_text(screen) and screen.is_there:
                     screen.engine_back()
         self._was_lost = self._state is EngineState.LOST or (self._was_lost and self._state is not EngineState.LIVE)
         if self._state is not before:
@@ -230,7 +230,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
         self.client.store.sample(self.now())
         self.main.age()
         for screen in self.screen_stack:
-            if _is_text(screen) or (_is_dialog(screen) and screen.is_there):
+            if (_is_text(screen) or _is_dialog(screen)) and screen.is_there:
                 screen.tick()
         self.tick()
 

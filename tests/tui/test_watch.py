@@ -255,3 +255,16 @@ def test_long_runs_say_how_many_steps_wait_instead_of_listing_them() -> None:
     lines = watch_lines(run, traffic(fleet.store, plan, baseline(fleet.store, plan)), fleet.now, UNICODE, 76)
     assert any("35 more that wait" in line.text for line in lines)
     assert max(len(line.text) for line in lines) <= 76
+
+
+async def test_a_second_that_passes_before_the_screen_is_there_ends_no_console() -> None:
+    fleet, run = fleet_with_run()
+    async with console(fleet=fleet) as c:
+        c.fleet.tell(run)
+        screen = WatchScreen(c.app, run.id)
+        c.app.push_screen(screen)
+        assert (screen in c.app.screen_stack, screen.is_there) == (True, False)
+        c.app._each_second()
+        screen.news()
+        await c.pilot.pause()
+        assert run.plan.title in c.text

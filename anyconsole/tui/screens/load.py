@@ -98,17 +98,17 @@ class LoadScreen(TextScreen):
     def on_resize(self) -> None:
         """Other things fit."""
         self._lines = 0
-        if self.is_mounted:
+        if self.is_there:
             self.tick()
 
     def on_screen_resume(self) -> None:
         """What came meanwhile is shown at once."""
-        if self.is_mounted:
+        if self.is_there:
             self.tick()
 
     def news(self) -> None:
         """A frame came: show it if it is about this test."""
-        if (self.change, self.view, self.console.client.state) != self._shown:
+        if self.is_there and (self.change, self.view, self.console.client.state) != self._shown:
             self.tick()
 
     def tick(self) -> None:

@@ -71,6 +71,11 @@ class TextScreen(Screen[None], inherit_bindings=False):
         self.begin()
         self.text.focus()
 
+    @property
+    def is_there(self) -> bool:
+        """False while it is still being made, or is being taken away."""
+        return bool(self.query(Bottom))
+
     def above(self) -> ComposeResult:
         """What stands between title and text."""
         yield from ()
@@ -83,10 +88,10 @@ class TextScreen(Screen[None], inherit_bindings=False):
         """Fill the text; called once, when the screen is there."""
 
     def tick(self) -> None:
-        """Called once a second."""
+        """Called once a second while it is there."""
 
     def engine_back(self) -> None:
-        """Called when the engine is live again after it was lost."""
+        """Called when the engine is live again after it was lost, while it is there."""
 
     def leave(self) -> None:
         """Go, unless an earlier key already said so."""

@@ -88,7 +88,7 @@ class WatchScreen(TextScreen):
 
     def on_screen_resume(self) -> None:
         """What came meanwhile is shown at once."""
-        if self.is_mounted:
+        if self.is_there:
             self.tick()
 
     def tick(self) -> None:
@@ -121,7 +121,7 @@ class WatchScreen(TextScreen):
 
     def news(self) -> None:
         """A frame came: show it if it is about this run."""
-        if (self.change, self.console.client.state) != self._shown:
+        if self.is_there and (self.change, self.console.client.state) != self._shown:
             self.tick()
 
     def _traffic(self, run: Run) -> Traffic:
