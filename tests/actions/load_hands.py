@@ -18,39 +18,39 @@ from anyconsole.actions.stack.request import InCluster
 from anyconsole.drivers.load.channel import Channel
 from anyconsole.errors import LoadError
 
-__all__ = ["NSID", "PACE", "Agent", "LoadHosts"]
+__all__ = ["NSID", "PACE", "Agent", "LoadHosts", "Program"]
 
 NSID = "de.fra1"
 PACE = 0.04
 
 
-class _Program:
-    """A program on a host; as it is, it ends at once and has said nothing."""
+class Program:
+    """A program on a host; as it is, it ends at once and has said nothing. `said` is what it said and nobody read, None is its end."""
 
     def __init__(self) -> None:
         self.last_words = "not here"
-        self._said: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.said: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     def write(self, data: bytes) -> None:  # noqa: ARG002
-        self._said.put_nowait(None)
+        self.said.put_nowait(None)
 
     async def lines(self) -> AsyncIterator[bytes]:
-        while (line := await self._said.get()) is not None:
+        while (line := await self.said.get()) is not None:
             yield line
 
     def close(self) -> None:
-        self._said.put_nowait(None)
+        self.said.put_nowait(None)
 
     def abort(self) -> None:
         self.close()
 
 
-class _Lock(_Program):
+class _Lock(Program):
     def write(self, data: bytes) -> None:  # noqa: ARG002
-        self._said.put_nowait(b"locked")
+        self.said.put_nowait(b"locked")
 
 
-class Agent(_Program):
+class Agent(Program):
     """A load agent. `orders` are the trials that it was told, with what it sent in each; `is_deaf`: it hears and says nothing more."""
 
     def __init__(self, rcodes: dict[int, int]) -> None:
@@ -124,7 +124,7 @@ class Agent(_Program):
             self._say(ev="trial", trial=number, cpu=0.1, elapsed=ran, ran=ran, processes=1, stopped=stopped, counts={})
 
     def _say(self, **line: object) -> None:
-        self._said.put_nowait(msgspec.json.encode(line))
+        self.said.put_nowait(msgspec.json.encode(line))
 
 
 class LoadHosts:
@@ -146,7 +146,7 @@ class LoadHosts:
                 agent = Agent(self.rcodes)
                 (self.agents if host in self.provers else self.provers)[host] = agent
                 return agent
-        return _Program()
+        return Program()
 
     async def open_reader(self, node: str, tenant: str) -> Channel:
         raise LoadError(f"{tenant} on {node}: pods on paper show nothing")

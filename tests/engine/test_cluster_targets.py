@@ -30,7 +30,7 @@ from anyconsole.engine.changes import Changes
 from anyconsole.engine.core import FleetEngine
 from anyconsole.errors import AnyconsoleError, LoadError
 from anyconsole.model.inventory import ClusterSpec
-from tests.actions.load_hands import NSID, LoadHosts
+from tests.actions.load_hands import NSID, LoadHosts, Program
 from tests.actions.load_targets import hybrid_store, target
 from tests.drivers.kube.stack import fleet
 from tests.fleet import NOW, hybrid
@@ -39,13 +39,12 @@ from tests.kube.virtual import VirtualCluster
 LEASE = ("leases", "anyconsole", "load-test.hv1")
 
 
-class HeldBack:
+class HeldBack(Program):
     """A container with half a core, of which every look sees nine of ten periods more held back."""
 
     def __init__(self) -> None:
-        self.last_words = ""
+        super().__init__()
         self._looks = 0
-        self._said: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     def write(self, data: bytes) -> None:  # noqa: ARG002
         self._looks += 1
@@ -58,21 +57,11 @@ class HeldBack:
         ):
             self._say(f"==> /sys/fs/cgroup/{path} <==\n{text}\n")
         self._say(f"==> /proc/uptime <==\n{time.monotonic() + 1000:.2f} 1.0\n")
-        self._said.put_nowait(END)
+        self.said.put_nowait(END)
 
     def _say(self, text: str) -> None:
         for line in text.split("\n"):
-            self._said.put_nowait(line.encode())
-
-    async def lines(self) -> AsyncIterator[bytes]:
-        while (line := await self._said.get()) is not None:
-            yield line
-
-    def close(self) -> None:
-        self._said.put_nowait(None)
-
-    def abort(self) -> None:
-        self.close()
+            self.said.put_nowait(line.encode())
 
 
 class Hands(LoadHosts):
