@@ -19,7 +19,7 @@ TOGETHER := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --dur
 ALONE := $(BIN)/python -m pytest -n 0 --last-failed --last-failed-no-failures none
 
 test: debian $(VENV)/dev ## install what is missing and run all the tests
-	$(TOGETHER) -n 4 -m "not measures" || $(ALONE) -m "not measures"
+	$(TOGETHER) -n 3 -m "not measures" || $(ALONE) -m "not measures"
 	$(TOGETHER) -n 2 -m measures || $(ALONE) -m measures
 
 test-cluster: $(VENV)/dev ## run the tests of Kubernetes against the cluster that ANYCONSOLE_TEST_KUBECONFIG names (CONTRIBUTING.md)

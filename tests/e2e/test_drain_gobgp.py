@@ -1,7 +1,7 @@
 """A GoBGP node is drained and put back with queries all the while.
 
 Its peers are the witnesses: GoBGP 3.10 may call a route gone that they still have. In a lab of its own, where sin1 runs gobgpd. client3 is
-served by sin1, client1 by another node and through another network.
+served by sin1, client1 by another node and through another network. Every run drains a real gobgpd in tests/drivers, as its peers see it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.e2e.long import LONG
 from tests.e2e.observe import run_headless
 from tests.e2e.struck import Boundary, Strike
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [LONG, pytest.mark.lab, pytest.mark.timeout(300)]
 
 NODE = "sin1"
 PEERS = ("ix2", "transit2")
@@ -113,7 +113,6 @@ def test_drain_and_undrain_lose_no_query_and_the_peers_have_seen_it(lab: Lab, tm
     assert DE.name in row["scope"]
 
 
-@LONG
 def test_node_takes_back_by_itself_what_a_killed_console_left_unconfirmed(lab: Lab, tmp_path: Path) -> None:
     profile = tmp_path / "short.toml"
     text = lab.profile_path.read_text()
@@ -148,7 +147,6 @@ def _soft(lab: Lab, tenant: Tenant) -> list[str]:
     return [attributes for attributes in at_peers(lab, tenant).values() if "(65535,0)" in attributes]
 
 
-@LONG
 def test_restarted_daemon_keeps_the_drain_that_its_start_up_loads_and_serves_without(
     whole: Lab, tmp_path: Path
 ) -> None:
@@ -165,7 +163,6 @@ def test_restarted_daemon_keeps_the_drain_that_its_start_up_loads_and_serves_wit
         assert len(at_peers(lab, ENUM)) == (0 if kept else 4)
 
 
-@LONG
 def test_cut_link_and_a_session_that_is_shut_leave_the_other_way_out(whole: Lab) -> None:
     lab = whole
     ask = ["kdig", f"@{unicast(NODES[-1], DE)[1]}", "+short", "+time=2", "+retry=0", "CH", "TXT", "id.server"]
